@@ -1,0 +1,1 @@
+"""URDF files, trained policies and their licences. Data only."""

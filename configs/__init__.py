@@ -1,0 +1,1 @@
+"""One YAML file for each training run that ships. Data only."""

@@ -1,0 +1,274 @@
+"""The one environment class. Every task is an instance of it; none subclasses it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from numpy.typing import NDArray
+
+from physai.errors import ActionError, ConfigError, SimulationError, nearest
+from physai.spec import ActionMap, ObservationSpec, PolicySpec
+from physai_envs.robot import Robot
+from physai_envs.task import Scene, Task
+from physai_envs.world import World
+
+TEST_SEED_START = 1_000_000  # training draws episode seeds below, evaluation from here up
+DYNAMICS_STREAM, SENSOR_STREAM = 0, 1  # random streams of one episode
+RESET_OPTIONS = ("difficulty",)
+
+
+class SensorModel:
+    """Noise, bias, dropout and delay of the declared observations, on the flat vector."""
+
+    def __init__(self, terms: tuple[ObservationSpec, ...], spec: PolicySpec, control_hz: float) -> None:
+        def spread(attribute: str) -> NDArray[np.float64]:
+            return np.concatenate([np.full(term.size, getattr(term, attribute)) for term in terms])
+
+        self._noise, self._bias_std, self._dropout = spread("noise_std"), spread("bias_std"), spread("dropout")
+        self._noisy, self._drops = np.flatnonzero(self._noise), np.flatnonzero(self._dropout)
+        self._noise_levels, self._drop_levels = self._noise[self._noisy], self._dropout[self._drops]
+        self._low, self._high = spec.observation_low.astype(float), spec.observation_high.astype(float)
+        self._bias = np.zeros(spec.observation_size)
+        self._delays = [
+            (spec.observation_slices[term.name], round(term.delay_s * control_hz)) for term in terms if term.delay_s
+        ]
+        self._history: list[list[NDArray[np.float64]]] = []
+        self._rng = np.random.default_rng(0)
+
+    def reset(self, rng: np.random.Generator) -> None:
+        """Draws the biases of an episode."""
+        self._rng = rng
+        self._bias = rng.standard_normal(len(self._bias)) * self._bias_std
+        self._history = [[] for _ in self._delays]
+
+    def apply(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Turns true values into readings within the declared limits, a new float32 array."""
+        for (part, steps), history in zip(self._delays, self._history, strict=True):
+            history.append(values[part].copy())
+            if len(history) > steps + 1:
+                del history[0]
+            values[part] = history[0]
+        if len(self._noisy):
+            values[self._noisy] += self._rng.standard_normal(len(self._noisy)) * self._noise_levels
+        if len(self._drops):
+            lost = self._drops[self._rng.random(len(self._drops)) < self._drop_levels]
+            values[lost] = self._high[lost]
+        values += self._bias
+        np.minimum(values, self._high, out=values)
+        return np.maximum(values, self._low, out=values).astype(np.float32)
+
+
+class TaskEnv(gym.Env[Any, NDArray[np.float32]]):
+    """A task as a Gymnasium environment.
+
+    An episode is a pure function of (task, version, seed, options, actions), bit for bit, in any process, after any
+    history. `reset(seed=S)` plays episode S; without a seed, an episode below `TEST_SEED_START` is drawn.
+
+    Args:
+        task: the declaration.
+        visual: load visual shapes so that `render` works; the physics is the same.
+        goal_env: goal-conditioned variant with a Dict observation, for tasks that declare a goal.
+        render_mode: ``rgb_array`` implies `visual`.
+    """
+
+    def __init__(
+        self, task: Task, *, visual: bool = False, goal_env: bool = False, render_mode: str | None = None
+    ) -> None:
+        self.task, self.goal_env, self.render_mode = task, goal_env, render_mode
+        self.metadata = {"render_modes": ["rgb_array"], "render_fps": int(task.control_hz)}
+        if goal_env and task.goal is None:
+            raise ConfigError(f"{task.id} declares no goal, so it has no goal_env variant; leave goal_env out")
+        self.policy_spec = task.policy_spec(goal_env=goal_env)
+        self._terms = tuple(term for term in task.observations if not (goal_env and term.goal))
+        world = World(task.physics, visual=visual or render_mode == "rgb_array")
+        self.scene = Scene(world, Robot(world, task.robot))
+        task.build(self.scene)
+        self._substeps, self._period_s = task.substeps, 1.0 / task.control_hz
+        self._max_steps = task.max_steps
+        self._hold_steps = max(1, task.control_steps(task.hold_s, "hold_s"))
+        self._delay_steps = task.control_steps(task.action_delay_s, "action_delay_s")
+        self._bind_actions()
+        slices = self.policy_spec.observation_slices
+        self._readers = [(term.function, slices[term.name]) for term in self._terms]
+        self._sensors = tuple(self.scene.sensors.values())
+        self._after = tuple(sensor.after_physics_step for sensor in self._sensors)
+        self._model = SensorModel(self.policy_spec.observations, self.policy_spec, task.control_hz)
+        self._values = np.zeros(self.policy_spec.observation_size)
+        self._spaces()
+        self._started = False
+
+    def _bind_actions(self) -> None:
+        spec = self.policy_spec
+        self._action_map = ActionMap(spec)
+        controllers = [term.bind(self.scene.robot, self._period_s) for term in self.task.actions]
+        self._controllers = list(zip(controllers, spec.action_slices.values(), strict=True))
+        self._before = tuple(c.before_physics_step for c in controllers if hasattr(c, "before_physics_step"))
+        self._pending: list[NDArray[np.float64]] = []
+
+    def _spaces(self) -> None:
+        spec, goal = self.policy_spec, self.task.goal
+        self.action_space = spaces.Box(-1.0, 1.0, (spec.action_size,), np.float32)
+        vector = spaces.Box(spec.observation_low, spec.observation_high, dtype=np.float32)
+        self.observation_space: spaces.Space[Any] = vector
+        if self.goal_env and goal is not None:
+            part = spaces.Box(goal.low, goal.high, goal.shape, np.float32)
+            self.observation_space = spaces.Dict(observation=vector, achieved_goal=part, desired_goal=part)
+            self.compute_reward = self._compute_reward  # its presence alone tells libraries that goals are used
+
+    @property
+    def seconds_in_physics(self) -> float:
+        """Wall time spent inside the engine since construction [s]."""
+        return self.scene.world.seconds_in_physics
+
+    # ---- Gymnasium ----------------------------------------------------------------------------------------------------
+
+    def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Starts an episode.
+
+        Args:
+            seed: which episode.
+            options: ``difficulty`` in [0, 1], default 1.
+
+        Raises:
+            ConfigError: if an option is unknown or out of range.
+        """
+        super().reset(seed=seed)
+        if seed is None:
+            seed = int(self.np_random.integers(TEST_SEED_START))
+        scene, task = self.scene, self.task
+        scene.difficulty = _difficulty(options or {})
+        scene.world.reset()
+        scene.rng = np.random.default_rng([seed, task.version, DYNAMICS_STREAM])
+        scene.time_s = 0.0
+        scene.action = np.zeros(self.policy_spec.action_size)
+        scene.last_action = scene.action
+        scene.randomization = {r.name: float(scene.rng.uniform(r.low, r.high)) for r in task.randomization}
+        for randomize in task.randomization:
+            randomize.apply(scene, scene.randomization[randomize.name])
+        task.reset(scene)
+        scene.robot.hold_tool()
+        self._action_map.reset()
+        self._pending = [np.zeros(self.policy_spec.action_size)] * self._delay_steps
+        for controller, _ in self._controllers:
+            controller.reset()
+        for sensor in self._sensors:
+            sensor.reset()
+        self._model.reset(np.random.default_rng([seed, task.version, SENSOR_STREAM]))
+        self._steps, self._held, self._started = 0, 0, True
+        info = {"seed": seed, "difficulty": scene.difficulty, "randomization": dict(scene.randomization)}
+        return self._observe(), info
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Runs one control step.
+
+        Raises:
+            ActionError: if the action has another shape or is not finite; nothing has moved.
+            SimulationError: if the simulation diverged.
+        """
+        scene, task = self.scene, self.task
+        scene.last_action, scene.action = scene.action, self._checked(action)
+        sent = scene.action
+        if self._delay_steps:
+            self._pending.append(sent)
+            sent = self._pending.pop(0)
+        command = self._action_map(sent)
+        for controller, part in self._controllers:
+            controller.apply(command[part])
+        if task.process is not None:
+            task.process(scene)
+        for sensor in self._sensors:
+            sensor.start()
+        scene.world.advance(self._substeps, self._before, self._after)
+        scene.time_s += self._period_s
+        self._steps += 1
+        observation = self._observe()
+        reward = 0.0
+        terms = {}
+        for term in task.rewards:
+            terms[term.name] = value = term.function(scene)
+            reward += term.weight * value
+        self._held = self._held + 1 if task.success(scene) else 0
+        success = self._held >= self._hold_steps
+        terminated = success or task.failure(scene)
+        truncated = not terminated and self._steps >= self._max_steps
+        info: dict[str, Any] = {"reward_terms": terms, "is_success": success}
+        if terminated or truncated:
+            info["metrics"] = {metric.name: float(metric.function(scene)) for metric in task.metrics}
+        if self.goal_env:
+            reward = self._compute_reward(observation["achieved_goal"], observation["desired_goal"], info)
+        return observation, float(reward), terminated, truncated, info
+
+    def _checked(self, action: Any) -> NDArray[np.float64]:
+        values = np.array(action, dtype=np.float64)
+        if values.shape != self.action_space.shape:
+            raise ActionError(f"action has shape {values.shape}, {self.task.id} takes {self.action_space.shape}")
+        if not self._started:
+            raise ActionError(f"{self.task.id}: call reset() before step()")
+        total = sum(values.tolist())
+        if total - total != 0.0:  # NaN or infinite, in one comparison
+            bad = [name for name, part in self.policy_spec.action_slices.items() if not np.isfinite(values[part]).all()]
+            raise ActionError(f"action {', '.join(bad)} is not finite: {values.tolist()}; the robot has not moved")
+        return np.minimum(np.maximum(values, -1.0), 1.0)
+
+    def _observe(self) -> Any:
+        values, scene = self._values, self.scene
+        for function, part in self._readers:
+            values[part] = function(scene)
+        total = sum(values.tolist())
+        if total - total != 0.0:
+            bad = [n for n, part in self.policy_spec.observation_slices.items() if not np.isfinite(values[part]).all()]
+            raise SimulationError(
+                f"{self.task.id}: the simulation diverged, observation {', '.join(bad)} is not finite; reset to go on"
+            )
+        reading = self._model.apply(values)
+        goal = self.task.goal
+        if not self.goal_env or goal is None:
+            return reading
+        return {
+            "observation": reading,
+            "achieved_goal": np.asarray(goal.achieved(scene), dtype=np.float32),
+            "desired_goal": np.asarray(goal.desired(scene), dtype=np.float32),
+        }
+
+    def _compute_reward(self, achieved_goal: Any, desired_goal: Any, info: Any) -> NDArray[Any]:
+        """Reward of goals, vectorised over the first axis, for hindsight relabelling."""
+        return self.task.goal.reward(np.asarray(achieved_goal), np.asarray(desired_goal))
+
+    def expert_action(self) -> NDArray[np.float32]:
+        """What the task's scripted expert would do now, in [-1, 1].
+
+        Raises:
+            ConfigError: if the task has no expert.
+        """
+        if self.task.expert is None:
+            raise ConfigError(f"{self.task.id} has no scripted expert; remove warm_start from the configuration")
+        return np.clip(np.asarray(self.task.expert(self.scene), dtype=np.float32), -1.0, 1.0)
+
+    def render(self, width: int = 640, height: int = 480) -> NDArray[np.uint8]:  # type: ignore[override]
+        """Returns a picture from the task's camera, (height, width, 3) uint8.
+
+        Raises:
+            ConfigError: if the environment was made without visual shapes.
+        """
+        if not self.scene.world.visual:
+            raise ConfigError("this environment has no visual shapes; make it with render_mode='rgb_array'")
+        camera = self.task.camera
+        return self.scene.world.camera(camera.eye, camera.target, width, height, camera.field_of_view_deg)
+
+    def close(self) -> None:
+        """Ends the simulation client."""
+        self.scene.world.close()
+
+
+def _difficulty(options: Mapping[str, Any]) -> float:
+    for key in options:
+        if key not in RESET_OPTIONS:
+            raise ConfigError(f"unknown reset option {key!r}; {nearest(key, RESET_OPTIONS)}")
+    difficulty = float(options.get("difficulty", 1.0))
+    if not 0.0 <= difficulty <= 1.0:
+        raise ConfigError(f"difficulty is {difficulty}; it must lie between 0 (easiest) and 1")
+    return difficulty

@@ -1,0 +1,19 @@
+"""Seven-axis arm with the kinematics of the Franka Emika Panda, and its tools."""
+
+from math import pi
+
+from physai_envs.robot import RobotModel, Tool
+
+PANDA = RobotModel(
+    name="panda",
+    urdf="robots/panda.urdf",
+    joints=tuple(f"joint{i}" for i in range(1, 8)),
+    home=(0.0, -pi / 4, 0.0, -3 * pi / 4, 0.0, pi / 2, pi / 4),  # rad, the "ready" pose of Franka's documentation
+    flange=((0.0, 0.0, 0.107), (0.0, 0.0, -pi / 4)),  # m and rad in link 7, Franka Control Interface documentation
+)
+
+GRIPPER = Tool("tools/gripper.urdf", tip=(0.0, 0.0, 0.1034), open_joints=(0.04, 0.04))  # m, between the finger pads
+PEG = Tool("tools/peg.urdf", tip=(0.0, 0.0, 0.1679))  # m, centre of the peg's end face
+
+PANDA_GRIPPER = PANDA.with_tool(GRIPPER)
+PANDA_PEG = PANDA.with_tool(PEG, wrench=True)

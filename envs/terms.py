@@ -1,0 +1,72 @@
+"""Observation and reward functions that several tasks share, and the shaping function they are made from."""
+
+from __future__ import annotations
+
+import math
+
+from physai_envs.task import Scene
+from physai_envs.world import Vector
+
+VALUE_AT_MARGIN = 0.1  # of `tolerance`, as in its source
+
+
+def tolerance(x: float, low: float, high: float, margin: float) -> float:
+    """1 inside [low, high], falling as a Gaussian to 0.1 at `margin` outside.
+
+    Source: Y. Tassa et al., "DeepMind Control Suite", 2018, arXiv:1801.00690.
+    """
+    outside = low - x if x < low else x - high
+    if outside <= 0.0:
+        return 1.0
+    scale = math.sqrt(-2.0 * math.log(VALUE_AT_MARGIN))
+    return math.exp(-0.5 * (outside / margin * scale) ** 2)
+
+
+def squash(x: float, a: float, b: float) -> float:
+    """Keypoint kernel ``(2 + b) / (exp(a x) + b + exp(-a x))``, scaled to 1 at x = 0.
+
+    Source: Y. Narang et al., "Factory: Fast Contact for Robotic Assembly", 2022, arXiv:2205.03532.
+    """
+    e = math.exp(min(a * abs(x), 50.0))
+    return (2.0 + b) / (e + b + 1.0 / e)
+
+
+def joint_positions(s: Scene) -> list[float]:
+    """Positions of the driven joints [rad or m]."""
+    return s.robot.joint_positions
+
+
+def joint_velocities(s: Scene) -> list[float]:
+    """Velocities of the driven joints [rad/s or m/s]."""
+    return s.robot.joint_velocities
+
+
+def tip_position(s: Scene) -> Vector:
+    """Position of the tool tip, world frame [m], (3,)."""
+    return s.robot.tip_position
+
+
+def tip_velocity(s: Scene) -> Vector:
+    """Linear velocity of the tool tip, world frame [m/s], (3,)."""
+    return s.robot.tip_velocity
+
+
+def gripper_width(s: Scene) -> float:
+    """Opening between the fingers [m]."""
+    return s.robot.tool_opening[0]
+
+
+def gripper_speed(s: Scene) -> float:
+    """Speed at which the fingers open [m/s]; negative when they close."""
+    return s.robot.tool_opening[1]
+
+
+def previous_action(s: Scene) -> list[float]:
+    """What the policy did last, in [-1, 1]."""
+    return s.action.tolist()
+
+
+def action_change(s: Scene) -> float:
+    """Mean squared change of the action, 0 to 4: what makes motion jerky."""
+    change = s.action - s.last_action
+    return float(change @ change) / len(change)

@@ -1,0 +1,499 @@
+"""The simulation room: one Bullet client, bodies by name. The only file that imports pybullet.
+
+Frames are world frames, units SI, quaternions (x, y, z, w). State is read from the engine at most once between two
+physics steps, when somebody first asks for it, and shared by everything that asks again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from physai.errors import AssetError, SimulationError
+
+Vector = tuple[float, ...]
+Hook = Callable[[], None]
+PARKING_M = 1000.0  # far from every scene; bodies rest there while contacts are cleared
+NO_ROTATION: Vector = (0.0, 0.0, 0.0, 1.0)
+
+
+@contextlib.contextmanager
+def _without_engine_chatter() -> Iterator[None]:
+    """Bullet writes warnings from C to file descriptor 1, where a JSON report may be expected."""
+    sys.stdout.flush()
+    saved, sink = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, 1)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
+        os.close(sink)
+
+
+with _without_engine_chatter():  # the build line goes to stderr at import
+    _stderr = os.dup(2)
+    _sink = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(_sink, 2)
+    try:
+        import pybullet as bullet
+        import pybullet_data
+    finally:
+        os.dup2(_stderr, 2)
+        os.close(_stderr)
+        os.close(_sink)
+
+MESHES = Path(pybullet_data.getDataPath())
+multiply = bullet.multiplyTransforms
+invert = bullet.invertTransform
+quaternion_from_euler = bullet.getQuaternionFromEuler
+euler_from_quaternion = bullet.getEulerFromQuaternion
+matrix_from_quaternion = bullet.getMatrixFromQuaternion
+
+
+@dataclass(frozen=True)
+class Physics:
+    """Engine settings of a task.
+
+    `contact_threshold` is how far apart two surfaces may drift before Bullet forgets a contact point: 0.02 m for
+    manipulation, 0.0001 to 0.0005 m for wheels, whose stale points otherwise double the cost of a step.
+    """
+
+    hz: int = 240
+    solver_iterations: int = 20
+    contact_threshold: float = 0.02
+    gravity: float = 9.81
+
+
+class Body:
+    """A rigid or articulated body, addressed by name. Reads are cached until the physics moves.
+
+    Attributes:
+        joints: index of each joint by name, fixed joints included.
+        movable: index of each joint that moves, in the engine's order.
+    """
+
+    def __init__(self, world: World, name: str, uid: int, *, dynamic: bool) -> None:
+        self.world, self.name, self.id, self.dynamic = world, name, uid, dynamic
+        self._client = world.client
+        self._home = bullet.getBasePositionAndOrientation(uid, self._client)
+        self.joints: dict[str, int] = {}
+        self.movable: list[int] = []
+        self.mass: float = bullet.getDynamicsInfo(uid, -1, self._client)[0]
+        for index in range(bullet.getNumJoints(uid, self._client)):
+            info = bullet.getJointInfo(uid, index, self._client)
+            self.joints[info[1].decode()] = index
+            if info[2] != bullet.JOINT_FIXED:
+                self.movable.append(index)
+        self.home_joints = [0.0] * len(self.movable)
+        self._cache: dict[Any, Any] = {}
+        self._tick = -1
+
+    def cached(self, key: Any, read: Callable[[], Any]) -> Any:
+        """Returns what `read` gave for `key` since the physics last moved, calling it if nobody has."""
+        if self._tick != self.world.tick:
+            self._cache.clear()
+            self._tick = self.world.tick
+        value = self._cache.get(key)
+        if value is None:
+            value = self._cache[key] = read()
+        return value
+
+    @property
+    def pose(self) -> tuple[Vector, Vector]:
+        """Position [m] and orientation of the base's centre of mass."""
+        return self.cached("pose", lambda: bullet.getBasePositionAndOrientation(self.id, self._client))
+
+    @property
+    def position(self) -> Vector:
+        """Position of the base's centre of mass [m], (3,)."""
+        return self.pose[0]
+
+    @property
+    def orientation(self) -> Vector:
+        """Orientation of the base, quaternion."""
+        return self.pose[1]
+
+    @property
+    def velocity(self) -> tuple[Vector, Vector]:
+        """Linear [m/s] and angular [rad/s] velocity of the base."""
+        return self.cached("velocity", lambda: bullet.getBaseVelocity(self.id, self._client))
+
+    @property
+    def joint_states(self) -> Sequence[tuple[float, float, Vector, float]]:
+        """(position, velocity, reaction wrench, motor effort) of every movable joint [rad, rad/s or m, m/s]."""
+        return self.cached("joints", lambda: bullet.getJointStates(self.id, self.movable, self._client))
+
+    def link_state(self, link: int) -> Sequence[Vector]:
+        """Bullet's link state with velocity and fresh kinematics; 4 and 5 are the link frame's pose, 6 and 7 its twist."""
+        return self.cached(link, lambda: bullet.getLinkState(self.id, link, 1, 1, self._client))
+
+    def place(self, position: Sequence[float], orientation: Sequence[float] = NO_ROTATION) -> None:
+        """Sets the base pose [m] at rest. For resets only: a running episode moves bodies by physics."""
+        bullet.resetBasePositionAndOrientation(self.id, position, orientation, self._client)
+        if self.dynamic:
+            bullet.resetBaseVelocity(self.id, (0, 0, 0), (0, 0, 0), self._client)
+        self.world.touch()
+
+    def set_velocity(self, linear: Sequence[float], angular: Sequence[float] = (0.0, 0.0, 0.0)) -> None:
+        """Sets the base velocity [m/s, rad/s]; also how kinematic bodies (carts, belts) are driven."""
+        bullet.resetBaseVelocity(self.id, linear, angular, self._client)
+        self.world.touch()
+
+    def set_joints(self, positions: Sequence[float]) -> None:
+        """Sets every movable joint [rad or m] at rest, and switches its motor off."""
+        bullet.resetJointStatesMultiDof(
+            self.id, self.movable, [[q] for q in positions], [[0.0]] * len(self.movable), physicsClientId=self._client
+        )
+        self.motors_off()
+        self.world.touch()
+
+    def motors_off(self) -> None:
+        """Removes Bullet's default velocity motors, which would brake every joint."""
+        zeros = [0.0] * len(self.movable)
+        bullet.setJointMotorControlArray(
+            self.id,
+            self.movable,
+            bullet.VELOCITY_CONTROL,
+            targetVelocities=zeros,
+            forces=zeros,
+            physicsClientId=self._client,
+        )
+
+    def drive_position(self, joints: list[int], targets: list[float], forces: list[float], gain: float) -> None:
+        """Position motors: each joint closes `gain` of its error a physics step, with at most `forces` [N or Nm]."""
+        bullet.setJointMotorControlArray(
+            self.id, joints, bullet.POSITION_CONTROL, targets, forces=forces,
+            positionGains=[gain] * len(joints), physicsClientId=self._client,
+        )  # fmt: skip
+
+    def drive_velocity(self, joints: list[int], targets: list[float], forces: list[float]) -> None:
+        """Velocity motors [rad/s or m/s] with at most `forces` [Nm or N]."""
+        bullet.setJointMotorControlArray(
+            self.id,
+            joints,
+            bullet.VELOCITY_CONTROL,
+            targetVelocities=targets,
+            forces=forces,
+            physicsClientId=self._client,
+        )
+
+    def apply_torques(self, joints: list[int], torques: list[float]) -> None:
+        """Joint torques [Nm or N] for the next physics step alone."""
+        bullet.setJointMotorControlArray(
+            self.id, joints, bullet.TORQUE_CONTROL, forces=torques, physicsClientId=self._client
+        )
+
+    def read_joints(self, joints: list[int]) -> Sequence[tuple[float, float, Vector, float]]:
+        """Uncached joint states, for controllers that run every physics step."""
+        return bullet.getJointStates(self.id, joints, self._client)
+
+    def jacobian(self, link: int, point: Vector, positions: list[float]) -> NDArray[np.float64]:
+        """Geometric Jacobian (6, movable joints) at `point`, given in the link's centre-of-mass frame [m]."""
+        zeros = [0.0] * len(positions)
+        linear, angular = bullet.calculateJacobian(self.id, link, point, positions, zeros, zeros, self._client)
+        return np.array(linear + angular)
+
+    def joint_info(self, name: str) -> tuple[Any, ...]:
+        """Bullet's joint description: 8 and 9 are the limits, 10 the effort, 11 the velocity."""
+        return bullet.getJointInfo(self.id, self.joints[name], self._client)
+
+    def dynamics_info(self, link: int = -1) -> tuple[Any, ...]:
+        """Bullet's dynamics: 0 mass [kg], 1 friction, 2 principal inertia, 3 and 4 the centre-of-mass frame."""
+        return bullet.getDynamicsInfo(self.id, link, self._client)
+
+    def set_dynamics(self, link: int = -1, **values: float) -> None:
+        """Changes one property a call: in one call Bullet applies some of them to the base instead of `link`."""
+        for key, value in values.items():
+            bullet.changeDynamics(self.id, link, **{key: value}, physicsClientId=self._client)
+
+    def enable_wrench(self, joint: int) -> None:
+        """Makes the reaction wrench of a joint readable in its state."""
+        bullet.enableJointForceTorqueSensor(self.id, joint, True, self._client)
+
+    def set_color(self, rgba: Sequence[float], link: int = -1) -> None:
+        """Colours a link, where somebody looks."""
+        if self.world.visual:
+            bullet.changeVisualShape(self.id, link, rgbaColor=rgba, physicsClientId=self._client)
+
+    def go_home(self) -> None:
+        """Restores the pose and joints that the body was built with, at rest."""
+        self.place(*self._home)
+        if self.movable:
+            self.set_joints(self.home_joints)
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box of a compound shape: half extents and position relative to the body [m].
+
+    `color` is the body's own unless given. A box that is not `solid` is only looks; one that is not `seen` has none.
+    """
+
+    half: Vector
+    at: Vector
+    yaw: float = 0.0
+    color: Vector | None = None
+    solid: bool = True
+    seen: bool = True
+
+
+def _frames(boxes: Sequence[Box]) -> tuple[list[Vector], list[Vector]]:
+    return [box.at for box in boxes], [quaternion_from_euler((0, 0, box.yaw)) for box in boxes]
+
+
+class World:
+    """One headless Bullet client and its named bodies.
+
+    Args:
+        physics: engine settings.
+        visual: load visual shapes, for somebody who looks; the physics is the same.
+    """
+
+    _threshold_in_force: float | None = None  # contactBreakingThreshold is global to the process
+
+    def __init__(self, physics: Physics, *, visual: bool = False) -> None:
+        self.physics, self.visual = physics, visual
+        self.client: int = bullet.connect(bullet.DIRECT)
+        if self.client < 0:
+            raise SimulationError("Bullet gave no simulation client; close environments that are no longer used")
+        self.bodies: dict[str, Body] = {}
+        self.tick = 0
+        self.seconds_in_physics = 0.0
+        self._constraints: list[int] = []
+        bullet.setGravity(0, 0, -physics.gravity, self.client)
+        bullet.setPhysicsEngineParameter(
+            fixedTimeStep=1.0 / physics.hz,
+            numSolverIterations=physics.solver_iterations,
+            deterministicOverlappingPairs=1,
+            physicsClientId=self.client,
+        )
+
+    def __getitem__(self, name: str) -> Body:
+        try:
+            return self.bodies[name]
+        except KeyError:
+            raise SimulationError(f"no body {name!r} in the scene; there are: {', '.join(self.bodies)}") from None
+
+    def touch(self) -> None:
+        """Forgets what was read: the state has changed."""
+        self.tick += 1
+
+    # ---- building ---------------------------------------------------------------------------------------------------
+
+    def load(
+        self, name: str, urdf: Path, position: Sequence[float] = (0, 0, 0), *, fixed: bool, merge_fixed: bool = True
+    ) -> Body:
+        """Loads a URDF as body `name`, its base frame at `position` [m].
+
+        Raises:
+            AssetError: if the file is missing or Bullet cannot read it.
+        """
+        if not urdf.is_file():
+            raise AssetError(f"robot description {urdf} is missing; reinstall physai, or correct the path")
+        # without implicit cylinders Bullet makes hulls of them, 1 mm too fat
+        flags = bullet.URDF_USE_INERTIA_FROM_FILE | bullet.URDF_USE_IMPLICIT_CYLINDER
+        flags |= bullet.URDF_MERGE_FIXED_LINKS if merge_fixed else 0
+        try:
+            with _without_engine_chatter():
+                uid = bullet.loadURDF(str(urdf), position, useFixedBase=fixed, flags=flags, physicsClientId=self.client)
+        except bullet.error as failure:
+            raise AssetError(f"Bullet cannot read {urdf} ({failure}); check that it is valid URDF") from failure
+        body = self._add(name, uid, dynamic=not fixed)
+        body.motors_off()
+        for link in range(-1, len(body.joints)):  # Bullet's default damping 0.04 1/s is no property of a real robot
+            body.set_dynamics(link, linearDamping=0.0, angularDamping=0.0)
+        return body
+
+    def box(
+        self, name: str, half: Vector, position: Vector = (0, 0, 0), *, mass: float = 0.0,
+        color: Vector = (0.7, 0.7, 0.7, 1.0), friction: float = 0.5, scenery: bool = False,
+    ) -> Body:  # fmt: skip
+        """Adds a box of `half` extents [m]; without `mass` [kg] it stands still."""
+        boxes = (Box(half, (0.0, 0.0, 0.0)),)
+        return self.compound(name, boxes, position, mass=mass, color=color, friction=friction, scenery=scenery)
+
+    def compound(
+        self, name: str, boxes: Sequence[Box], position: Vector = (0, 0, 0), *, mass: float = 0.0,
+        color: Vector = (0.7, 0.7, 0.7, 1.0), friction: float = 0.5, scenery: bool = False,
+    ) -> Body:  # fmt: skip
+        """Adds one rigid body of several boxes (at most 16, Bullet's limit), centre of mass at its origin.
+
+        With `scenery` it can be placed but has no velocity (a belt or cart needs one), and costs next to nothing.
+        """
+        if len(boxes) > 16:
+            raise SimulationError(f"compound {name!r} has {len(boxes)} boxes, Bullet takes at most 16; split it")
+        shape = visual = -1
+        solid = [box for box in boxes if box.solid]
+        if len(solid) == 1:  # contacts and rays of a plain box cost a third less than those of a compound of one
+            at, turned = _frames(solid)
+            shape = bullet.createCollisionShape(
+                bullet.GEOM_BOX, halfExtents=solid[0].half, collisionFramePosition=at[0],
+                collisionFrameOrientation=turned[0], physicsClientId=self.client,
+            )  # fmt: skip
+        elif solid:
+            at, turned = _frames(solid)
+            shape = bullet.createCollisionShapeArray(
+                shapeTypes=[bullet.GEOM_BOX] * len(solid), halfExtents=[box.half for box in solid],
+                collisionFramePositions=at, collisionFrameOrientations=turned, physicsClientId=self.client,
+            )  # fmt: skip
+        if self.visual and (seen := [box for box in boxes if box.seen]):
+            at, turned = _frames(seen)
+            visual = bullet.createVisualShapeArray(
+                shapeTypes=[bullet.GEOM_BOX] * len(seen), halfExtents=[box.half for box in seen],
+                visualFramePositions=at, visualFrameOrientations=turned,
+                rgbaColors=[box.color or color for box in seen], physicsClientId=self.client,
+            )  # fmt: skip
+        return self._rigid(name, shape, visual, position, mass=mass, color=None, friction=friction, scenery=scenery)
+
+    def cylinder(
+        self, name: str, radius: float, height: float, position: Vector = (0, 0, 0), *, mass: float = 0.0,
+        color: Vector = (0.7, 0.7, 0.7, 1.0), friction: float = 0.5,
+    ) -> Body:  # fmt: skip
+        """Adds an upright cylinder [m]."""
+        shape = bullet.createCollisionShape(
+            bullet.GEOM_CYLINDER, radius=radius, height=height, physicsClientId=self.client
+        )
+        visual = -1
+        if self.visual:
+            visual = bullet.createVisualShape(
+                bullet.GEOM_CYLINDER, radius=radius, length=height, rgbaColor=color, physicsClientId=self.client
+            )
+        return self._rigid(name, shape, visual, position, mass=mass, color=color, friction=friction)
+
+    def marker(self, name: str, radius: float, color: Vector) -> Body | None:
+        """Adds a ball without collision that only somebody who looks sees; None in training."""
+        if not self.visual:
+            return None
+        visual = bullet.createVisualShape(
+            bullet.GEOM_SPHERE, radius=radius, rgbaColor=color, physicsClientId=self.client
+        )
+        return self._rigid(name, -1, visual, (0, 0, -1), mass=0.0, color=color, friction=0.0)
+
+    def floor(self, friction: float = 0.8, color: Vector = (0.86, 0.87, 0.89, 1.0)) -> Body:
+        """Adds the ground at z = 0."""
+        shape = bullet.createCollisionShape(bullet.GEOM_PLANE, physicsClientId=self.client)
+        visual = -1
+        if self.visual:  # an infinite plane costs the software renderer milliseconds, a slab does not
+            visual = bullet.createVisualShape(
+                bullet.GEOM_BOX, halfExtents=(8, 8, 0.01), rgbaColor=color,
+                visualFramePosition=(0, 0, -0.01), physicsClientId=self.client,
+            )  # fmt: skip
+        return self._rigid("floor", shape, visual, (0, 0, 0), mass=0.0, color=color, friction=friction)
+
+    def _rigid(
+        self, name: str, shape: int, visual: int, position: Vector, *, mass: float, color: Vector | None,
+        friction: float, scenery: bool = False,
+    ) -> Body:  # fmt: skip
+        uid = bullet.createMultiBody(
+            baseMass=mass, baseCollisionShapeIndex=shape, baseVisualShapeIndex=visual,
+            basePosition=position, useMaximalCoordinates=scenery, physicsClientId=self.client,
+        )  # fmt: skip
+        body = self._add(name, uid, dynamic=mass > 0)
+        body.set_dynamics(lateralFriction=friction, linearDamping=0.0, angularDamping=0.0)
+        if color is not None:  # a compound has its colours already, each box its own
+            body.set_color(color)
+        return body
+
+    def _add(self, name: str, uid: int, *, dynamic: bool) -> Body:
+        if name in self.bodies:
+            raise SimulationError(f"two bodies named {name!r}; give each its own name")
+        self.bodies[name] = Body(self, name, uid, dynamic=dynamic)
+        return self.bodies[name]
+
+    def gear(self, body: Body, parent: int, child: int, ratio: float, max_force: float) -> None:
+        """Couples two joints of a body for good (gripper fingers, screw and nut)."""
+        constraint = bullet.createConstraint(
+            body.id, parent, body.id, child, bullet.JOINT_GEAR, (1, 0, 0), (0, 0, 0), (0, 0, 0),
+            physicsClientId=self.client,
+        )  # fmt: skip
+        bullet.changeConstraint(constraint, gearRatio=ratio, erp=0.2, maxForce=max_force, physicsClientId=self.client)
+
+    # ---- running ----------------------------------------------------------------------------------------------------
+
+    def reset(self) -> None:
+        """Brings every body home, with no memory of contacts: the next episode is that of a world just built."""
+        self._use_threshold()
+        for constraint in self._constraints:
+            bullet.removeConstraint(constraint, self.client)
+        self._constraints.clear()
+        for i, body in enumerate(self.bodies.values()):
+            if body.dynamic or body.movable:
+                bullet.resetBasePositionAndOrientation(body.id, (PARKING_M + 10.0 * i, 0, 0), NO_ROTATION, self.client)
+        bullet.performCollisionDetection(self.client)
+        for body in self.bodies.values():
+            body.go_home()
+
+    def advance(self, steps: int, before: Sequence[Hook] = (), after: Sequence[Hook] = ()) -> None:
+        """Steps the physics; around every step, controllers run `before` and sensors `after`."""
+        self._use_threshold()
+        step, client, clock = bullet.stepSimulation, self.client, time.perf_counter
+        if not before and not after:
+            started = clock()
+            for _ in range(steps):
+                step(client)
+            self.seconds_in_physics += clock() - started
+        else:
+            spent = 0.0
+            for _ in range(steps):
+                for hook in before:
+                    hook()
+                started = clock()
+                step(client)
+                spent += clock() - started
+                for hook in after:
+                    hook()
+            self.seconds_in_physics += spent
+        self.tick += 1
+
+    def _use_threshold(self) -> None:
+        wanted = self.physics.contact_threshold
+        if World._threshold_in_force != wanted:
+            bullet.setPhysicsEngineParameter(contactBreakingThreshold=wanted, physicsClientId=self.client)
+            World._threshold_in_force = wanted
+
+    def contact_force(self, a: Body, b: Body, link_a: int = -2, link_b: int = -2) -> float:
+        """Sum of the normal forces between two bodies in the last physics step [N]; link -2 means any, -1 the base."""
+        points = bullet.getContactPoints(a.id, b.id, link_a, link_b, self.client)
+        return sum(point[9] for point in points)
+
+    def touching(self, a: Body, b: Body | None = None) -> bool:
+        """Whether `a` pressed on `b` (or on anything) in the last physics step."""
+        other = -1 if b is None else b.id
+        points = bullet.getContactPoints(a.id, other, physicsClientId=self.client)
+        return any(point[9] > 0.0 for point in points)
+
+    def contacts(self, body: Body) -> Sequence[tuple[Any, ...]]:
+        """Bullet's contact points of `body` with anything: 2 the other body's id, 3 and 4 the links, 8 distance, 9 force."""
+        return bullet.getContactPoints(body.id, physicsClientId=self.client)
+
+    def rays(self, start: Sequence[Vector], end: Sequence[Vector]) -> Sequence[tuple[Any, ...]]:
+        """Casts rays [m]; each hit is (body id, link, fraction, point, normal)."""
+        return bullet.rayTestBatch(start, end, physicsClientId=self.client)
+
+    def camera(
+        self, eye: Vector, target: Vector, width: int, height: int, field_of_view_deg: float = 50.0
+    ) -> NDArray[np.uint8]:
+        """Renders an image in software, (height, width, 3) uint8."""
+        view = bullet.computeViewMatrix(eye, target, (0, 0, 1))
+        projection = bullet.computeProjectionMatrixFOV(field_of_view_deg, width / height, 0.05, 50.0)
+        image = bullet.getCameraImage(
+            width, height, view, projection, lightDirection=(1.5, -1.0, 3.0), shadow=1,
+            renderer=bullet.ER_TINY_RENDERER, flags=bullet.ER_NO_SEGMENTATION_MASK, physicsClientId=self.client,
+        )  # fmt: skip
+        return np.asarray(image[2], dtype=np.uint8).reshape(height, width, 4)[:, :, :3].copy()
+
+    def close(self) -> None:
+        """Ends the client; calling it again does nothing."""
+        if self.client >= 0:
+            bullet.disconnect(self.client)
+            self.client = -1

@@ -1,0 +1,1 @@
+"""Lets a person watch a policy at work."""

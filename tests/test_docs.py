@@ -1,0 +1,99 @@
+"""The documentation: links lead somewhere, commands exist, and generated parts are generated."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import typer.main
+
+from physai import catalog, cli
+from physai_envs import registry
+
+ROOT = Path(__file__).resolve().parent.parent
+WRITTEN = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*WRITTEN, *sorted((ROOT / "docs" / "tasks").glob("*.md"))]
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.fixture(scope="module")
+def generate() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / link).exists(), link
+
+
+def commands_in(page: Path) -> list[list[str]]:
+    """The `physai ...` lines of the code blocks, as words after `physai`."""
+    blocks = re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    pieces = [piece for block in blocks for line in block.splitlines() for piece in line.split("#")[0].split("&&")]
+    return [shlex.split(piece)[1:] for piece in pieces if piece.split()[:1] == ["physai"]]
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=name)
+def test_commands_in_the_text_exist(page: Path) -> None:
+    for words in commands_in(page):
+        command: Any = typer.main.get_command(cli.app)
+        while hasattr(command, "commands"):
+            assert words[0] in command.commands, f"physai {' '.join(words)}"
+            command, words = command.commands[words[0]], words[1:]
+        options = {option for parameter in command.params for option in parameter.opts}
+        for word in words:
+            assert not word.startswith("-") or word in options, f"{command.name} has no option {word}"
+
+
+def test_every_command_is_documented() -> None:
+    said = {words[0] for page in WRITTEN for words in commands_in(page)}
+    text = "".join(page.read_text(encoding="utf-8") for page in WRITTEN)
+    for command in typer.main.get_command(cli.app).commands:  # type: ignore[attr-defined]
+        assert command in said or f"`physai {command}`" in text, command
+
+
+def test_the_generator_writes_every_task_and_notices_a_change(generate: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "docs" / "tasks").mkdir(parents=True)
+    (tmp_path / "README.md").write_text(f"above\n{generate.BEGIN}\n{generate.END}\nbelow\n")
+    assert set(generate.expected(tmp_path)) == {path for path, _ in generate.stale(tmp_path)}
+    for path, text in generate.stale(tmp_path):
+        path.write_text(text)
+    assert generate.stale(tmp_path) == []
+    readme = (tmp_path / "README.md").read_text()
+    assert readme.startswith("above\n")
+    assert readme.endswith("\nbelow\n")
+    for task in registry.tasks():
+        page = (tmp_path / "docs" / "tasks" / f"{catalog.slug(task)}.md").read_text()
+        for term in (*task.observations, *task.rewards, *task.randomization, *task.metrics):
+            assert f"| {term.name} |" in page
+        for table in catalog.terms(task):
+            for row in table.rows:
+                assert table.head[-1] != "what" or row[-1], f"{task.id}: {row[0]} has no docstring to print"
+
+    (tmp_path / "docs" / "tasks" / "reach.md").write_text("by hand")
+    (tmp_path / "docs" / "tasks" / "gone.md").write_text("a task that is no more")
+    assert {path.name: text is None for path, text in generate.stale(tmp_path)} == {"reach.md": False, "gone.md": True}
+
+
+def test_a_table_survives_a_bar_in_a_cell() -> None:
+    table = catalog.Table("t", ("a", "b"), (("x|y", "z"),))
+    assert table.markdown() == "| a | b |\n| --- | --- |\n| x\\|y | z |"
+
+
+def test_spans_are_one_when_all_are_equal() -> None:
+    assert catalog.span((-1.0, -1.0), (1.0, 1.0)) == "-1 to 1"
+    assert catalog.span((0.0, -0.5), (1.0, 0.25)) == "0 to 1, -0.5 to 0.25"
