@@ -18,7 +18,7 @@ PYTEST := $(BIN)/python -m pytest -q -n $(TEST_JOBS) --dist loadgroup
 RUN := runs/peg_insertion/demo-$(shell date +%Y%m%d-%H%M%S)
 DEMO ?= full
 ifeq ($(DEMO),short)
-DEMO_TRAIN := stop.steps=20000 stop.success=null warm_start.episodes=8
+DEMO_TRAIN := stop.steps=20000 stop.every_steps=10000 stop.success=null
 DEMO_EVAL := --episodes 10
 else
 DEMO_TRAIN :=

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from physai_envs import registry, world
+from physai_envs import body, registry, world
 from physai_envs.env import TaskEnv
 
 Drive = Callable[[TaskEnv], Any]
@@ -95,7 +95,7 @@ def measure(name: str, steps: int) -> tuple[float, float, float, float]:
     drive = DRIVES.get(name, wander)
     run(env, drive, steps // 4)
     seconds = min(run(env, drive, steps) for _ in range(3)) / steps
-    watch = world.bullet = Stopwatch(world.bullet)
+    watch = world.bullet = body.bullet = Stopwatch(world.bullet)
     noop = Stopwatch(time)
     started = time.perf_counter()
     for _ in range(10_000):
@@ -107,7 +107,7 @@ def measure(name: str, steps: int) -> tuple[float, float, float, float]:
         watch.calls = 0
         timed = run(env, drive, steps)
     finally:
-        world.bullet = watch._module
+        world.bullet = body.bullet = watch._module
     env.close()
     inside = watch.seconds - watch.calls * hidden
     python = (timed - watch.seconds - watch.calls * per_call) / steps

@@ -21,7 +21,7 @@ from physai_envs.robot import Robot
 DAMPING = 0.05  # of the least squares [m]: bounds joint speeds near singular poses
 POSE_GAIN_HZ = 8.0  # 1/s, how fast the tip returns to where the command wants it
 GRIP_GAIN_HZ = 10.0  # 1/s, how fast fingers return to where the command wants them
-PRESS_SPEED = 1.0  # m/s, told to blocked fingers
+PRESS_SPEED = 0.3  # m/s, told to blocked fingers; Bullet loses a contact for one step in 1e5, so no faster than needed
 XYZ = ("x", "y", "z")
 
 
@@ -246,8 +246,8 @@ class GripperSpeed:
 class _GripperController:
     """Velocity motors, told to go much faster than they can once a finger is blocked.
 
-    A velocity motor adds to its force by mass x speed in every solver iteration, so light fingers at 5 cm/s press with
-    1.4 N of 20; at `PRESS_SPEED` they press with all of it.
+    In every solver iteration a velocity motor adds at most mass x speed to its impulse, so fingers that are told to
+    close at 5 cm/s press with a fraction of their force; at `PRESS_SPEED` they press with all of it.
     """
 
     def __init__(self, robot: Robot, period_s: float, law: GripperSpeed) -> None:

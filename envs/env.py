@@ -29,8 +29,7 @@ class SensorModel:
             return np.concatenate([np.full(term.size, getattr(term, attribute)) for term in terms])
 
         self._noise, self._bias_std, self._dropout = spread("noise_std"), spread("bias_std"), spread("dropout")
-        self._noisy, self._drops = np.flatnonzero(self._noise), np.flatnonzero(self._dropout)
-        self._noise_levels, self._drop_levels = self._noise[self._noisy], self._dropout[self._drops]
+        self._noisy, self._biased, self._drops = self._noise.any(), self._bias_std.any(), self._dropout.any()
         self._low, self._high = spec.observation_low.astype(float), spec.observation_high.astype(float)
         self._bias = np.zeros(spec.observation_size)
         self._delays = [
@@ -52,12 +51,12 @@ class SensorModel:
             if len(history) > steps + 1:
                 del history[0]
             values[part] = history[0]
-        if len(self._noisy):
-            values[self._noisy] += self._rng.standard_normal(len(self._noisy)) * self._noise_levels
-        if len(self._drops):
-            lost = self._drops[self._rng.random(len(self._drops)) < self._drop_levels]
-            values[lost] = self._high[lost]
-        values += self._bias
+        if self._noisy:
+            values += self._rng.standard_normal(len(values)) * self._noise
+        if self._biased:
+            values += self._bias
+        if self._drops:
+            np.copyto(values, self._high, where=self._rng.random(len(values)) < self._dropout)
         np.minimum(values, self._high, out=values)
         return np.maximum(values, self._low, out=values).astype(np.float32)
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from physai.errors import AssetError, SimulationError
+from physai_envs.engine import MESHES, NO_ROTATION, Vector, invert, multiply, quaternion_from_euler
 from physai_envs.geometry import rotate, rotation_error, subtract
-from physai_envs.world import MESHES, NO_ROTATION, Vector, World, invert, multiply, quaternion_from_euler
+from physai_envs.world import World
 
 PLACING_ROUNDS, PLACING_ACCURACY = 20, 1e-5  # Newton steps; m and rad
 PLACING_STRIDE = 0.15  # m and rad, of one Newton step: longer ones leave the branch that the arm is on
@@ -216,7 +217,7 @@ class Robot:
     def _read_tip_velocity(self) -> Vector:
         link = self.body.link_state(self.last_link)
         (vx, vy, vz), (wx, wy, wz) = link[6], link[7]  # of the link's centre of mass
-        rx, ry, rz = (t - c for t, c in zip(self.tip_position, link[0], strict=True))
+        rx, ry, rz = subtract(self.tip_position, link[0])
         return vx + wy * rz - wz * ry, vy + wz * rx - wx * rz, vz + wx * ry - wy * rx
 
     @property

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from physai_envs.engine import Vector
 from physai_envs.task import Scene
-from physai_envs.world import Vector
 
 VALUE_AT_MARGIN = 0.1  # of `tolerance`, as in its source
 

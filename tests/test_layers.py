@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -16,7 +17,11 @@ FOLDERS = {"physai": "physai", "physai_envs": "envs", "physai_assets": "assets",
 # Lowest first. A line is one layer, a string in it a room: modules of other rooms on the same layer are not imported.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("physai physai.spec physai.errors", "physai_assets", "physai_configs"),
-    ("physai.config", "physai_envs.world physai_envs.geometry", "physai.deploy"),
+    (
+        "physai.config",
+        " ".join(f"physai_envs.{name}" for name in ("engine", "body", "world", "geometry")),
+        "physai.deploy",
+    ),
     (" ".join(f"physai_envs.{name}" for name in ("robot", "control", "sensors", "task", "parts", "robots")),),
     ("physai_envs.terms physai_envs.env",),
     ("physai_envs.home", "physai_envs.assembly", "physai_envs.mobility"),
@@ -30,8 +35,8 @@ LOWEST = {"physai.spec", "physai.errors"}
 
 # Heavy dependencies, and the only modules (or packages) that may import them.
 ROOMS = {
-    "pybullet": {"physai_envs.world"},
-    "pybullet_data": {"physai_envs.world"},
+    "pybullet": {"physai_envs.engine"},
+    "pybullet_data": {"physai_envs.engine"},
     "ray": {"physai.train", "physai.doctor"},
     "typer": {"physai.cli"},
     "pydantic": {"physai.config"},
@@ -125,6 +130,18 @@ def test_deploy_needs_only_what_a_controller_has() -> None:
             assert ours or name.partition(".")[0] in allowed, f"{module} imports {name}"
 
 
+def test_the_documented_table_is_this_one() -> None:
+    rows = re.findall(
+        r"^\| (\d) \| (.*) \|$", (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    documented = {int(number): [re.findall(r"`([\w.]+)`", room) for room in rooms.split(";")] for number, rooms in rows}
+    for level, rooms in enumerate(LAYERS):
+        lasting = [[name for name in room.split() if name not in FOLDERS or level > 0] for room in rooms]
+        expected = sorted(sorted(name.rpartition(".")[2] for name in room) for room in lasting if room)
+        said = sorted(sorted(name.rpartition(".")[2] for name in room) for room in documented[level + 1])
+        assert said == expected, f"layer {level + 1}"
+
+
 def imported_in_a_new_process(statement: str) -> set[str]:
     """Top-level modules that are loaded after `statement` in a fresh interpreter."""
     code = f"{statement}\nimport sys; print(*{{name.partition('.')[0] for name in sys.modules}})"
@@ -146,4 +163,4 @@ def test_importing_the_environments_starts_no_simulator() -> None:
 def test_the_learning_code_needs_neither_ray_nor_a_simulator() -> None:
     parts = [name for name in ("learner", "algorithms", "rollout", "normalizer") if f"physai.train.{name}" in MODULES]
     loaded = imported_in_a_new_process("import physai.train, " + ", ".join(f"physai.train.{part}" for part in parts))
-    assert not loaded & {"ray", "pybullet"}
+    assert sorted(loaded & {"ray", "pybullet"}) == []

@@ -115,7 +115,7 @@ def test_missing_and_broken_urdf_are_one_sentence_each(world, tmp_path: Path):
 
 def test_orientation_helpers_agree_with_the_engine():
     from physai_envs import geometry
-    from physai_envs.world import multiply, quaternion_from_euler
+    from physai_envs.engine import multiply, quaternion_from_euler
 
     q = quaternion_from_euler((0.3, -0.4, 1.1))
     v = (0.2, -0.7, 0.5)

@@ -1,10 +1,10 @@
 """PegInsertion: push a held peg into a hole that is barely wider, without pressing hard.
 
 Goal      peg of 16 mm diameter 90 % down a hole of 17 mm (0.5 mm clearance a side).
-Start     peg above the fixture; the hole anywhere within 5 cm to each side, known to 1 mm.
+Start     peg 6 cm above the fixture; the hole anywhere within 5 cm to each side, known to 1 mm.
 Ends      success; failure when the contact force passes 60 N, where a real cell would stop; 8 s (truncated).
-Reward    three keypoint kernels of the distance to the seated pose, engaged and inserted bonuses each step, contact force.
-Sources   kernels: Factory, arXiv:2205.03532; force limit: about half of the 140 N that ISO/TS 15066 allows on a hand.
+Reward    nearness, alignment and depth less the cost of time; contact force; a stop by force.
+Sources   `tolerance`: arXiv:1801.00690; force limit: under half of the 140 N that ISO/TS 15066 allows on a hand.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from math import hypot
 
 from physai_envs import terms
 from physai_envs.control import CompliantPull
+from physai_envs.engine import Physics, Vector
 from physai_envs.geometry import distance, subtract
 from physai_envs.parts.hole import add_hole
 from physai_envs.robots.panda import PANDA_PEG
 from physai_envs.sensors import ContactMeter, WrenchSensor
 from physai_envs.task import Camera, Metric, Observation, Randomize, Reward, Scene, Task
-from physai_envs.world import Physics, Vector
 
 PEG_RADIUS = 0.008  # m, of assets/tools/peg.urdf
 CLEARANCE = 0.0005  # m, a side

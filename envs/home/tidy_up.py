@@ -16,11 +16,11 @@ import numpy as np
 
 from physai_envs import terms
 from physai_envs.control import EndEffectorTwist, GripperSpeed
+from physai_envs.engine import Physics, Vector, quaternion_from_euler
 from physai_envs.geometry import distance, norm, rotate, rotate_back, subtract, wrap_angle, yaw_of
 from physai_envs.parts.bin import Bin
 from physai_envs.robots.panda import PANDA_GRIPPER
 from physai_envs.task import Camera, Metric, Observation, Randomize, Reward, Scene, Task
-from physai_envs.world import Physics, Vector, quaternion_from_euler
 
 HALF = 0.02  # m, half the cube's edge; the gripper opens 8 cm
 BIN = Bin()
@@ -29,7 +29,7 @@ BIN_LOW, BIN_HIGH = np.array([0.35, -0.35]), np.array([0.65, 0.35])  # m
 APART = 0.2  # m between the centres: room for an open finger beside the bin
 START_LOW, START_HIGH = np.array([0.35, -0.25, 0.15]), np.array([0.6, 0.25, 0.3])  # m, of the tip
 SPEED, TURN = 0.4, 2.0  # m/s, of each axis, and rad/s
-FINGER_SPEED, GRIP = 0.05, 20.0  # m/s and N, a finger
+FINGER_SPEED, GRIP = 0.05, 15.0  # m/s and N, a finger
 RESTING = 0.02  # m/s, slower than this counts as at rest
 MARGIN = 0.4  # m, distance at which `near` and `carried` are down to 0.1
 TUMBLED = 0.7  # sine of the slope above which an edge of the cube counts as standing

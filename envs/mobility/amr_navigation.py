@@ -1,14 +1,13 @@
 """AMRNavigation: cross a hall of racks, pallets and moving carts.
 
 Goal      middle of the robot within 0.3 m of the goal, without having touched anything.
-Start     anywhere free in a hall of 14 x 10 m, at rest, facing anywhere; the goal 4 to 13 m away. Up to 2 racks, 6 pallets and
-          3 carts, placed so that a way exists (see `parts.hall`). Difficulty scales their number and the distance.
+Start     anywhere free in a hall of 14 x 10 m, at rest, facing anywhere; the goal 4 to 13 m away. Up to 2 racks, 6
+          pallets and 3 carts, placed so that a way exists (`parts.hall`); difficulty scales number and distance.
 Ends      success; any contact with anything but the floor; 40 s (truncated).
-Carts     shuttle at 0.2 to 0.5 m/s and turn round before a robot, as carts with a safety scanner do: a robot that stands
-          still is never hit. One that drives into a cart's side or cuts in closely before it is.
+Carts     shuttle at 0.2 to 0.5 m/s and turn round before a robot, as carts with a safety scanner do: a robot that
+          stands still is never hit. One that drives into a cart's side or cuts in closely before it is.
 Reward    progress to the goal, less nearness to obstacles, turning and time; success 5, collision -5.
-Sources   robot: MiR250 class, see `assets/robots/amr.urdf`; the dropped and noisy scan: the nanoScan3 safety scanner has a
-          measurement error of about 3 cm (SICK, nanoScan3 data sheet); encoding of the scan and reward: our own trials.
+Sources   robot: `assets/robots/amr.urdf`; encoding of the scan and reward: our own trials; SPL: arXiv:1807.06757.
 """
 
 from __future__ import annotations
@@ -35,17 +34,16 @@ CLEAR = RADIUS + 0.3  # m, free around start and goal
 NEAREST_GOAL, FARTHEST_GOAL = (2.0, 4.0), (4.0, 13.0)  # m, at difficulty 0 and 1
 CART_KEEP, CART_SCAN = RADIUS + 0.05, 0.5  # m, what carts leave to a robot, and see ahead
 NEAR = 0.5  # m, clearance below which obstacles are penalised
-BUMPER_NEAR = 0.35  # m; robot and cart close 0.23 m in a control step at most, a corner between two rays is 0.05 m nearer
-SCAN_NOISE = 0.01  # 1/m: 1 cm at 1 m, 9 cm at 3 m
+BUMPER_NEAR = 0.35  # m; robot and cart close 0.23 m a control step, and a corner between two rays is 0.05 m nearer
+SCAN_NOISE = 0.01  # 1/m: 1 cm at 1 m, 9 cm at 3 m, with what a policy sees of the shaking of a real robot
+RATE_NOISE = math.sqrt(2.0) * SCAN_NOISE * CONTROL_HZ  # 1/(m s), of the difference of two scans
 SCAN_DROPOUT = 0.01  # share of rays without return, on dark or shiny goods
 
 
 def build(s: Scene) -> None:
     m, body = s.memory, s.robot.body
     m.hall = Hall(s.world, racks=MAX_RACKS, pallets=MAX_PALLETS, carts=MAX_CARTS)
-    m.lidar = Lidar(
-        s.world, rays=RAYS, height=SCAN_HEIGHT, reach=REACH, half_length=HALF_LENGTH, half_width=HALF_WIDTH
-    )
+    m.lidar = Lidar(s.world, rays=RAYS, height=SCAN_HEIGHT, reach=REACH, half_length=HALF_LENGTH, half_width=HALF_WIDTH)
     s.add_sensor("bumper", Bumper(s.world, body, s["floor"], lambda: m.last.clearance, BUMPER_NEAR))
     m.tick = -1  # of the last view
     s.world.marker("goal", WITHIN, (0.1, 0.75, 0.3, 1.0))
@@ -190,7 +188,7 @@ def path_length(s: Scene) -> float:
 
 
 def spl(s: Scene) -> float:
-    """Success weighted by path length: straight distance over way driven; 0 without success. Source: arXiv:1807.06757."""
+    """Success weighted by path length: straight distance over way driven; 0 without success."""
     straight = s.memory.first.distance - WITHIN
     return float(arrived(s)) * straight / max(path_length(s), straight)
 
@@ -226,13 +224,8 @@ TASK = Task(
     episode_s=EPISODE_S,
     actions=(DRIVE,),
     observations=(
-        Observation(
-            "scan", scan, (RAYS,), "1/m", -4.0, 0.0, frame="base", noise_std=SCAN_NOISE, dropout=SCAN_DROPOUT
-        ),
-        Observation(
-            "scan_rate", scan_rate, (RAYS,), "1/(m s)", -10.0, 10.0, frame="base",
-            noise_std=math.sqrt(2.0) * SCAN_NOISE * CONTROL_HZ,
-        ),
+        Observation("scan", scan, (RAYS,), "1/m", -4.0, 0.0, frame="base", noise_std=SCAN_NOISE, dropout=SCAN_DROPOUT),
+        Observation("scan_rate", scan_rate, (RAYS,), "1/(m s)", -10.0, 10.0, frame="base", noise_std=RATE_NOISE),
         Observation("goal_direction", goal_direction, (2,), "1", -1.0, 1.0, frame="base", noise_std=0.01),
         Observation("goal_distance", distance, (1,), "m", 0.0, 20.0, frame="base", noise_std=0.02),
         Observation("speeds", speeds, (2,), "m/s, rad/s", (-2.0, -4.0), (2.0, 4.0), frame="base", noise_std=0.01),

@@ -3,10 +3,10 @@
 Everything stands on the floor and is solid from there to above the scanning plane of a robot, and at least 0.6 m wide:
 what a robot can hit, its scanner sees. The layout of an episode is drawn by `Hall.arrange`.
 
-A way always exists: any two obstacles, and any obstacle and a wall, are at least `GAP` apart. `GAP` exceeds the diameter of
-the circle that a turning robot sweeps, so obstacles grown by that circle's radius do not touch each other or the walls,
-and islands that do not touch leave the space between them connected. Carts pass through gaps and do not wait in them; at an
-end of the lane, and before a robot, they turn round.
+A way always exists: any two obstacles, and any obstacle and a wall, are at least `GAP` apart. `GAP` exceeds the
+diameter of the circle that a turning robot sweeps, so obstacles grown by that circle's radius do not touch each other
+or the walls, and islands that do not touch leave the space between them connected. Carts pass through gaps and do not
+wait in them: at an end of the lane, and before a robot, they turn round.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ def _pallet() -> list[Box]:
     boxes = [Box(PALLET, (0.0, 0.0, 0.0), color=CARTONS[0])]
     boxes.append(Box((x + 0.004, y + 0.004, 0.072), (0.0, 0.0, -z + 0.072), color=WOOD, solid=False))
     for i, (sx, sy) in enumerate(((-1, -1), (1, -1), (-1, 1), (1, 1))):
-        color = CARTONS[(i + 1) % 3]
-        boxes.append(Box((x / 2 - 0.01, y / 2 - 0.01, 0.22), (sx * x / 2, sy * y / 2, z - 0.2), color=color, solid=False))
+        carton, at = (x / 2 - 0.01, y / 2 - 0.01, 0.22), (sx * x / 2, sy * y / 2, z - 0.2)
+        boxes.append(Box(carton, at, color=CARTONS[(i + 1) % 3], solid=False))
     return boxes
 
 
@@ -95,7 +95,7 @@ def _cart() -> list[Box]:
 def _build_walls(world: World) -> None:
     """Floor and four walls; where somebody looks, shelving behind the far one."""
     floor = Box((HALF_X + 1.0, HALF_Y + 3.0, 0.5), (0.0, 0.0, -0.5))
-    world.compound("floor", [floor], color=FLOOR, friction=0.8, scenery=True)  # unlike a plane, a slab is not tested by rays
+    world.compound("floor", [floor], color=FLOOR, scenery=True)  # every ray would test a plane, no ray tests a slab
     t, h = WALL_THICKNESS, WALL_HEIGHT / 2
     for side in (-1, 1):  # four bodies: a single one would be near to everything, and be tested by every ray
         world.box(f"wall_y{side}", (HALF_X + 2 * t, t, h), (0.0, side * (HALF_Y + t), h), color=WALL, scenery=True)
@@ -140,7 +140,7 @@ class Cart:
         s, way = self.along, self.direction
         ahead, aside = (robot[0], robot[1]) if self.along_x else (robot[1], robot[0])
         reach = CART[0] + keep
-        braking = 0.5 * self.speed**2 / CART_ACCELERATION
+        braking = 0.5 * self.speed**2 / CART_ACCELERATION + self.speed * dt
         left = self.high - s if way > 0.0 else s - self.low
         blocked = abs(aside - self.across) < CART[1] + keep and 0.0 < (ahead - s) * way < reach + scan + braking
         if blocked or left < braking:
@@ -174,7 +174,9 @@ class Hall:
 
         Args:
             rng: of the episode.
-            racks, pallets, carts: how many, at most those in the pools.
+            racks: how many, at most those in the pool.
+            pallets: how many, likewise.
+            carts: how many, likewise.
             cart_speed: [m/s].
         """
         self.obstacles, self.lanes = [], []
@@ -183,8 +185,7 @@ class Hall:
         for body in self.pallets[:pallets]:
             self._put_down(body, rng, PALLET, PALLET_TURN)
         for cart in self.carts:
-            cart.active = False
-            cart.body.set_velocity((0.0, 0.0, 0.0))
+            cart.active = False  # the world's reset has brought it to rest in its parking place
         for cart in self.carts[:carts]:
             self._give_lane(cart, rng, cart_speed)
 
@@ -206,14 +207,15 @@ class Hall:
             length, width = (HALF_X, HALF_Y) if along_x else (HALF_Y, HALF_X)
             s, across = u * (length - CART[0]), v * (width - strip)
             low, high = self._free_way(s, across, strip, along_x=along_x, end=length)
-            low, high = max(low + CART[0] + LANE_SIDE, s - LANE_MAX / 2), min(high - CART[0] - LANE_SIDE, s + LANE_MAX / 2)
+            spare = CART[0] + LANE_SIDE
+            low, high = max(low + spare, s - LANE_MAX / 2), min(high - spare, s + LANE_MAX / 2)
             if high - low < LANE_MIN:
                 continue
             cart.along_x, cart.low, cart.high, cart.across = along_x, low, high, across
             cart.speed, cart.velocity, cart.active = speed, 0.0, True
             cart.direction = 1.0 if place < 0.0 else -1.0
             cart.along = s = low + (high - low) * abs(place)
-            middle, reach = 0.5 * (low + high), 0.5 * (high - low) + CART[0] + LANE_SIDE
+            middle, reach = 0.5 * (low + high), 0.5 * (high - low) + spare
             if along_x:
                 self.lanes.append(Rectangle(middle, across, reach, strip))
                 cart.body.place((s, across, CART[2]))
@@ -244,8 +246,9 @@ class Hall:
         return inside and all(other.gap(x, y) >= clear for other in (*self.obstacles, *self.lanes))
 
     def draw_free(
-        self, rng: np.random.Generator, clear: float, around: Sequence[float] | None = None, low: float = 0.0, high: float = math.inf
-    ) -> Vector:
+        self, rng: np.random.Generator, clear: float, around: Sequence[float] | None = None,
+        low: float = 0.0, high: float = math.inf,
+    ) -> Vector:  # fmt: skip
         """Draws a free place (x, y) [m], at `low` to `high` from `around`; the best of many where none is.
 
         Lanes count as taken, so a robot neither starts nor is sent where a cart passes.

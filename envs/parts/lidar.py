@@ -49,7 +49,7 @@ class Lidar:
         self._points[:, 2] = height
 
     def scan(self, x: float, y: float, cos: float, sin: float) -> NDArray[np.float64]:
-        """Casts the rays from a robot at (x, y) [m] with heading (cos, sin); returns ranges [m], a new array (rays,)."""
+        """Casts the rays of a robot at (x, y) [m] with heading (cos, sin); returns ranges [m], a new array (rays,)."""
         plane = self._points[:, :2]
         np.multiply(self._forward, cos, out=plane)
         plane += self._left * sin

@@ -18,8 +18,15 @@ AMR = RobotModel(
     fixed_base=False,
 )
 
-# The data sheet allows 2.0 m/s; where people and carts share the hall, 1.2 m/s is usual. The torque moves the robot with
-# full payload at 1.4 m/s2, and one that has lost 40 % of it still at 0.8 m/s2.
+# The data sheet allows 2.0 m/s; where people and carts share the hall, 1.2 m/s is usual. The torque moves the robot and
+# 250 kg at 1.4 m/s2, and with 40 % of it lost still at 0.8 m/s2.
 DRIVE = DifferentialDrive(
-    wheels=AMR.joints, radius=0.1, track=0.403, speed=1.2, reverse=0.3, yaw_rate=1.2, acceleration=(1.2, 3.0), torque=25.0
-)  # fmt: skip
+    wheels=AMR.joints,
+    radius=0.1,
+    track=0.403,
+    speed=1.2,
+    reverse=0.3,
+    yaw_rate=1.2,
+    acceleration=(1.2, 3.0),
+    torque=25.0,
+)

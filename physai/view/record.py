@@ -16,7 +16,7 @@ import imageio_ffmpeg
 import numpy as np
 from matplotlib import get_data_path
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from physai.errors import AssetError, ConfigError, PhysaiError, StorageError, TaskError
 from physai.evaluate.episodes import Actor, play
@@ -168,7 +168,7 @@ class Film:
         picture = Image.fromarray(np.ascontiguousarray(pixels))
         if picture.size == (width, height):
             return picture
-        picture.thumbnail((width, height))  # keeps the proportions
+        picture = ImageOps.contain(picture, (width, height))  # keeps the proportions
         sheet = Image.new("RGB", (width, height), "white")
         sheet.paste(picture, ((width - picture.width) // 2, (height - picture.height) // 2))
         return sheet

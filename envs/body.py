@@ -1,0 +1,172 @@
+"""A body in the world: cached reads, motors, resets. Frames are world frames, units SI, quaternions (x, y, z, w)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from physai_envs.engine import NO_ROTATION, Vector, bullet
+
+if TYPE_CHECKING:
+    from physai_envs.world import World
+
+
+class Body:
+    """A rigid or articulated body, addressed by name. Reads are cached until the physics moves.
+
+    Attributes:
+        joints: index of each joint by name, fixed joints included.
+        movable: index of each joint that moves, in the engine's order.
+    """
+
+    def __init__(self, world: World, name: str, uid: int, *, dynamic: bool) -> None:
+        self.world, self.name, self.id, self.dynamic = world, name, uid, dynamic
+        self._client = world.client
+        self._home = bullet.getBasePositionAndOrientation(uid, self._client)
+        self.joints: dict[str, int] = {}
+        self.movable: list[int] = []
+        self.mass: float = bullet.getDynamicsInfo(uid, -1, self._client)[0]
+        for index in range(bullet.getNumJoints(uid, self._client)):
+            info = bullet.getJointInfo(uid, index, self._client)
+            self.joints[info[1].decode()] = index
+            if info[2] != bullet.JOINT_FIXED:
+                self.movable.append(index)
+        self.home_joints = [0.0] * len(self.movable)
+        self._cache: dict[Any, Any] = {}
+        self._tick = -1
+
+    def cached(self, key: Any, read: Callable[[], Any]) -> Any:
+        """Returns what `read` gave for `key` since the physics last moved, calling it if nobody has."""
+        if self._tick != self.world.tick:
+            self._cache.clear()
+            self._tick = self.world.tick
+        value = self._cache.get(key)
+        if value is None:
+            value = self._cache[key] = read()
+        return value
+
+    @property
+    def pose(self) -> tuple[Vector, Vector]:
+        """Position [m] and orientation of the base's centre of mass."""
+        return self.cached("pose", lambda: bullet.getBasePositionAndOrientation(self.id, self._client))
+
+    @property
+    def position(self) -> Vector:
+        """Position of the base's centre of mass [m], (3,)."""
+        return self.pose[0]
+
+    @property
+    def orientation(self) -> Vector:
+        """Orientation of the base, quaternion."""
+        return self.pose[1]
+
+    @property
+    def velocity(self) -> tuple[Vector, Vector]:
+        """Linear [m/s] and angular [rad/s] velocity of the base."""
+        return self.cached("velocity", lambda: bullet.getBaseVelocity(self.id, self._client))
+
+    @property
+    def joint_states(self) -> Sequence[tuple[float, float, Vector, float]]:
+        """(position, velocity, reaction wrench, motor effort) of every movable joint [rad, rad/s or m, m/s]."""
+        return self.cached("joints", lambda: bullet.getJointStates(self.id, self.movable, self._client))
+
+    def link_state(self, link: int) -> Sequence[Vector]:
+        """Bullet's link state with velocity and fresh kinematics; 4 and 5 are the link frame's pose, 6 and 7 its twist."""
+        return self.cached(link, lambda: bullet.getLinkState(self.id, link, 1, 1, self._client))
+
+    def place(self, position: Sequence[float], orientation: Sequence[float] = NO_ROTATION) -> None:
+        """Sets the base pose [m] at rest. For resets only: a running episode moves bodies by physics."""
+        bullet.resetBasePositionAndOrientation(self.id, position, orientation, self._client)
+        if self.dynamic:
+            bullet.resetBaseVelocity(self.id, (0, 0, 0), (0, 0, 0), self._client)
+        self.world.touch()
+
+    def set_velocity(self, linear: Sequence[float], angular: Sequence[float] = (0.0, 0.0, 0.0)) -> None:
+        """Sets the base velocity [m/s, rad/s]; also how kinematic bodies (carts, belts) are driven."""
+        bullet.resetBaseVelocity(self.id, linear, angular, self._client)
+        self.world.touch()
+
+    def set_joints(self, positions: Sequence[float]) -> None:
+        """Sets every movable joint [rad or m] at rest, and switches its motor off."""
+        bullet.resetJointStatesMultiDof(
+            self.id, self.movable, [[q] for q in positions], [[0.0]] * len(self.movable), physicsClientId=self._client
+        )
+        self.motors_off()
+        self.world.touch()
+
+    def motors_off(self) -> None:
+        """Removes Bullet's default velocity motors, which would brake every joint."""
+        zeros = [0.0] * len(self.movable)
+        bullet.setJointMotorControlArray(
+            self.id,
+            self.movable,
+            bullet.VELOCITY_CONTROL,
+            targetVelocities=zeros,
+            forces=zeros,
+            physicsClientId=self._client,
+        )
+
+    def drive_position(self, joints: list[int], targets: list[float], forces: list[float], gain: float) -> None:
+        """Position motors: each joint closes `gain` of its error a physics step, with at most `forces` [N or Nm]."""
+        bullet.setJointMotorControlArray(
+            self.id, joints, bullet.POSITION_CONTROL, targets, forces=forces,
+            positionGains=[gain] * len(joints), physicsClientId=self._client,
+        )  # fmt: skip
+
+    def drive_velocity(self, joints: list[int], targets: list[float], forces: list[float]) -> None:
+        """Velocity motors [rad/s or m/s] with at most `forces` [Nm or N]."""
+        bullet.setJointMotorControlArray(
+            self.id,
+            joints,
+            bullet.VELOCITY_CONTROL,
+            targetVelocities=targets,
+            forces=forces,
+            physicsClientId=self._client,
+        )
+
+    def apply_torques(self, joints: list[int], torques: list[float]) -> None:
+        """Joint torques [Nm or N] for the next physics step alone."""
+        bullet.setJointMotorControlArray(
+            self.id, joints, bullet.TORQUE_CONTROL, forces=torques, physicsClientId=self._client
+        )
+
+    def read_joints(self, joints: list[int]) -> Sequence[tuple[float, float, Vector, float]]:
+        """Uncached joint states, for controllers that run every physics step."""
+        return bullet.getJointStates(self.id, joints, self._client)
+
+    def jacobian(self, link: int, point: Vector, positions: list[float]) -> NDArray[np.float64]:
+        """Geometric Jacobian (6, movable joints) at `point`, given in the link's centre-of-mass frame [m]."""
+        zeros = [0.0] * len(positions)
+        linear, angular = bullet.calculateJacobian(self.id, link, point, positions, zeros, zeros, self._client)
+        return np.array(linear + angular)
+
+    def joint_info(self, name: str) -> tuple[Any, ...]:
+        """Bullet's joint description: 8 and 9 are the limits, 10 the effort, 11 the velocity."""
+        return bullet.getJointInfo(self.id, self.joints[name], self._client)
+
+    def dynamics_info(self, link: int = -1) -> tuple[Any, ...]:
+        """Bullet's dynamics: 0 mass [kg], 1 friction, 2 principal inertia, 3 and 4 the centre-of-mass frame."""
+        return bullet.getDynamicsInfo(self.id, link, self._client)
+
+    def set_dynamics(self, link: int = -1, **values: float) -> None:
+        """Changes one property a call: in one call Bullet applies some of them to the base instead of `link`."""
+        for key, value in values.items():
+            bullet.changeDynamics(self.id, link, **{key: value}, physicsClientId=self._client)
+
+    def enable_wrench(self, joint: int) -> None:
+        """Makes the reaction wrench of a joint readable in its state."""
+        bullet.enableJointForceTorqueSensor(self.id, joint, True, self._client)
+
+    def set_color(self, rgba: Sequence[float], link: int = -1) -> None:
+        """Colours a link, where somebody looks."""
+        if self.world.visual:
+            bullet.changeVisualShape(self.id, link, rgbaColor=rgba, physicsClientId=self._client)
+
+    def go_home(self) -> None:
+        """Restores the pose and joints that the body was built with, at rest."""
+        self.place(*self._home)
+        if self.movable:
+            self.set_joints(self.home_joints)

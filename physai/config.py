@@ -1,0 +1,262 @@
+"""What a training run is told: a strict YAML file, with overrides from the command line.
+
+Every mistake is reported at once, each with the nearest valid name. What is loaded is frozen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from physai.errors import ConfigError, nearest
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: unknown keys are refused, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class AlgorithmConfig(Section):
+    """How the policy learns from a batch of experience.
+
+    `learning_rate` falls linearly to `learning_rate_final` over `stop.steps`. For `value_warmup_iterations` iterations
+    only the value function learns: a policy that was cloned from an expert is not spoilt by a critic that knows nothing.
+    """
+
+    name: Literal["ppo"] = "ppo"
+    learning_rate: Positive = 3e-4
+    learning_rate_final: Positive | None = None
+    batch_size: Annotated[int, Field(ge=2)] = 256
+    epochs: Count = 10
+    gamma: Fraction = 0.99
+    gae_lambda: Fraction = 0.95
+    clip_range: Positive = 0.2
+    entropy: Annotated[float, Field(ge=0.0)] = 0.0
+    value_coefficient: Annotated[float, Field(ge=0.0)] = 0.5
+    max_grad_norm: Positive = 0.5
+    target_kl: Positive | None = None
+    network: tuple[Count, ...] = (64, 64)
+    activation: Literal["tanh", "relu", "elu"] = "tanh"
+    log_std_init: Annotated[float, Field(ge=-5.0, le=2.0)] = 0.0
+    value_warmup_iterations: Annotated[int, Field(ge=0)] = 0
+
+
+class RolloutConfig(Section):
+    """Who collects experience. The result depends on groups, environments and steps, and never on the actors.
+
+    An iteration has `groups` x `envs_per_group` x `steps` control steps. With `max_policy_lag` 1, the next iteration is
+    collected while this one is learnt from. An actor that is silent for `timeout_s` is replaced.
+    """
+
+    groups: Count = 2
+    envs_per_group: Count = 8
+    steps: Count = 128
+    actors: Count | Literal["auto"] = "auto"
+    max_policy_lag: Literal[0, 1] = 0
+    timeout_s: Positive = 300.0
+
+
+class LearnerConfig(Section):
+    """Where the learner runs: in the driver (`workers` 0), or in a Ray Train worker that is restarted when it dies.
+
+    `threads` is for PyTorch. With `auto` it is all cores when nothing is collected meanwhile, else one.
+    """
+
+    workers: Literal[0, 1] = 0
+    threads: Count | Literal["auto"] = "auto"
+    max_failures: Annotated[int, Field(ge=0)] = 3
+
+
+class NormalizerConfig(Section):
+    """Running normalisation of observations and of rewards (by the deviation of the return), clipped at `clip`."""
+
+    observations: bool = True
+    rewards: bool = True
+    clip: Positive = 10.0
+
+
+class CurriculumConfig(Section):
+    """`easy_fraction`: share of training episodes whose difficulty is drawn from [0, 1] and not 1."""
+
+    easy_fraction: Fraction = 0.0
+
+
+class WarmStartConfig(Section):
+    """Clones the task's scripted expert by DAgger before the algorithm takes over.
+
+    A round plays `episodes` whole episodes; at each step the expert acts with probability `beta` ** round (so in round 0
+    always), else the policy, and the expert labels every step. Then the policy is fitted to all labels for `epochs` epochs.
+    """
+
+    rounds: Count = 4
+    episodes: Count = 40
+    epochs: Count = 20
+    beta: Fraction = 0.5
+    learning_rate: Positive = 1e-3
+    batch_size: Count = 256
+
+
+class StopConfig(Section):
+    """When a run ends: after `steps`, or when `success` is reached by the deterministic policy on `episodes` held-out episodes.
+
+    The policy is measured every `every_steps` steps. `success` null trains to the end.
+    """
+
+    steps: Annotated[int, Field(ge=0)] = 1_000_000
+    success: Fraction | None = None
+    episodes: Annotated[int, Field(ge=1, le=10_000)] = 100
+    every_steps: Count = 50_000
+
+
+class CheckpointConfig(Section):
+    """A checkpoint is written every `every_iterations` iterations; the `keep` newest and the best one stay."""
+
+    every_iterations: Count = 10
+    keep: Annotated[int, Field(ge=2)] = 3
+
+
+class RunConfig(Section):
+    """Everything that decides a training run."""
+
+    task: Annotated[str, Field(min_length=1)]
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    algorithm: AlgorithmConfig = AlgorithmConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    learner: LearnerConfig = LearnerConfig()
+    normalizer: NormalizerConfig = NormalizerConfig()
+    curriculum: CurriculumConfig = CurriculumConfig()
+    reset_options: dict[str, Any] = Field(default_factory=dict)
+    warm_start: WarmStartConfig | None = None
+    stop: StopConfig = StopConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    storage: Annotated[str, Field(min_length=1)] = "runs"
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
+
+    @model_validator(mode="after")
+    def _batches_fit(self) -> RunConfig:
+        size, batch = self.steps_per_iteration, self.algorithm.batch_size
+        if size % batch:
+            fitting = [n for n in range(2, size + 1) if size % n == 0]
+            hint = f"give {min(fitting, key=lambda n: abs(n - batch))}" if fitting else "collect more than one step"
+            raise ValueError(
+                f"algorithm.batch_size {batch} does not divide the {size} steps of an iteration "
+                f"(rollout.groups x envs_per_group x steps); {hint}"
+            )
+        return self
+
+    @property
+    def steps_per_iteration(self) -> int:
+        """Control steps that one iteration collects."""
+        return self.rollout.groups * self.rollout.envs_per_group * self.rollout.steps
+
+    @classmethod
+    def load(cls, path: str | Path | None, overrides: Sequence[str] = ()) -> RunConfig:
+        """Reads a configuration.
+
+        Args:
+            path: a YAML file; None where the overrides give the task.
+            overrides: ``key=value``, such as ``algorithm.gamma=0.98``; the values are YAML.
+
+        Raises:
+            ConfigError: lists everything that is wrong.
+        """
+        problems: list[str] = []
+        data = _read(Path(path)) if path is not None else {}
+        for override in overrides:
+            _override(data, override, problems)
+        try:
+            config = cls.model_validate(data)
+        except ValidationError as error:
+            problems += [_problem(cls, data, detail) for detail in error.errors()]
+        if problems:
+            where = f"{path}" if path is not None else "the configuration"
+            count = "one problem" if len(problems) == 1 else f"{len(problems)} problems"
+            raise ConfigError(f"{where} has {count}:" + "".join(f"\n  {line}" for line in problems))
+        return config
+
+    def to_yaml(self) -> str:
+        """Returns the whole configuration, defaults included; `load` reads it back."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from error
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} holds a {type(data).__name__}; a configuration is a table of keys and values")
+    return data
+
+
+def _override(data: dict[str, Any], override: str, problems: list[str]) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        problems.append(f"{override!r} is no override; write key=value, such as algorithm.gamma=0.98")
+        return
+    try:
+        value = _value(text)
+    except yaml.YAMLError as error:
+        problems.append(f"{key}: {text!r} is not valid YAML ({str(error).splitlines()[0]})")
+        return
+    *above, last = key.split(".")
+    table = data
+    for part in above:
+        inner = table.get(part)
+        if not isinstance(inner, dict):  # a section that is not written, or null
+            inner = table[part] = {}
+        table = inner
+    table[last] = value
+
+
+def _value(text: str) -> Any:
+    value = yaml.safe_load(text)
+    if isinstance(value, str):  # YAML 1.1 takes 1e-4 for a word: there is no point in it
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _problem(model: type[BaseModel], data: Any, detail: Mapping[str, Any]) -> str:
+    """One line for one error of pydantic: the key, what was given, what is allowed."""
+    location = [part for part in detail["loc"] if isinstance(part, (str, int)) and _is_key(part)]
+    key = ".".join(str(part) for part in location)
+    if detail["type"] == "extra_forbidden":
+        return f"{key}: no such key; {nearest(str(location[-1]), _keys(model, location[:-1]))}"
+    if detail["type"] == "missing":
+        return f"{key}: missing; it has no default"
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    if not key:
+        return message
+    return f"{key}: {message[0].lower()}{message[1:]}, and not {detail['input']!r}"
+
+
+def _is_key(part: str | int) -> bool:
+    """Whether a part of pydantic's location is written in the file; others name a branch of a union or a constraint."""
+    return isinstance(part, int) or (part.isidentifier() and part not in ("int", "float", "str", "none"))
+
+
+def _keys(model: type[BaseModel], location: Sequence[str | int]) -> list[str]:
+    """Valid keys of the section at `location`."""
+    for part in location:
+        field = model.model_fields.get(str(part))
+        if field is None:
+            break
+        options = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        model = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), model)
+    return list(model.model_fields)

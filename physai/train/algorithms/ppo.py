@@ -1,0 +1,148 @@
+"""PPO of stable-baselines3 whose experience comes as fragments from elsewhere. The loss and the optimiser are theirs.
+
+Source: Schulman et al. 2017, https://arxiv.org/abs/1707.06347; the seam is `OnPolicyAlgorithm.collect_rollouts`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from stable_baselines3 import PPO
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.save_util import load_from_zip_file
+from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+from physai.config import AlgorithmConfig, RunConfig
+from physai.train.normalizer import SpacesOnly
+
+if TYPE_CHECKING:
+    from physai.train.rollout import Fragment
+
+ACTIVATIONS = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU, "elu": torch.nn.ELU}
+
+
+def policy_arguments(config: AlgorithmConfig, action_space: gym.Space[Any]) -> dict[str, Any]:
+    """Returns the arguments of stable-baselines3's policy class; learner and actors build the same network."""
+    layers = list(config.network)
+    arguments: dict[str, Any] = {
+        "net_arch": {"pi": layers, "vf": layers},
+        "activation_fn": ACTIVATIONS[config.activation],
+    }
+    if isinstance(action_space, gym.spaces.Box):
+        arguments["log_std_init"] = config.log_std_init
+    return arguments
+
+
+class FleetPPO(PPO):
+    """PPO that is given its experience: set `fragments` before `collect_rollouts`."""
+
+    fragments: Sequence[Fragment] = ()
+
+    def collect_rollouts(
+        self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
+    ) -> bool:
+        """Fills the buffer with the fragments, one group beside the other, as if `env` had been stepped.
+
+        Raises:
+            ValueError: if the fragments do not have the size of the buffer.
+        """
+        fragments = self.fragments
+        widths = [fragment.rewards.shape[1] for fragment in fragments]
+        lengths = {fragment.rewards.shape[0] for fragment in fragments}
+        if sum(widths) != rollout_buffer.n_envs or lengths != {n_rollout_steps}:
+            raise ValueError(
+                f"fragments of {sorted(lengths)} steps and {sum(widths)} environments were given; "
+                f"the buffer takes {n_rollout_steps} steps and {rollout_buffer.n_envs} environments"
+            )
+        self.policy.set_training_mode(False)
+        rollout_buffer.reset()
+        callback.on_rollout_start()
+        start = 0
+        for fragment, width in zip(fragments, widths, strict=True):
+            part = slice(start, start + width)
+            for name in ("observations", "actions", "rewards", "episode_starts", "values", "log_probs"):
+                array, values = getattr(rollout_buffer, name), getattr(fragment, name)
+                array[:, part] = values.reshape((n_rollout_steps, width, *array.shape[2:]))
+            start += width
+        rollout_buffer.pos, rollout_buffer.full = n_rollout_steps, True
+        self.num_timesteps += n_rollout_steps * rollout_buffer.n_envs
+        for fragment in fragments:
+            self.ep_info_buffer.extend({"r": e.episode_return, "l": e.length} for e in fragment.episodes)
+            self.ep_success_buffer.extend(e.success for e in fragment.episodes if e.success is not None)
+        callback.update_locals(locals())
+        goes_on = callback.on_step()
+        last_values = torch.from_numpy(np.concatenate([fragment.last_values for fragment in fragments]))
+        dones = np.concatenate([fragment.last_dones for fragment in fragments])
+        rollout_buffer.compute_returns_and_advantage(last_values=last_values, dones=dones)
+        callback.on_rollout_end()
+        return bool(goes_on)
+
+    def learn_values_only(self, only: bool) -> None:
+        """Freezes everything but the value function, or releases it."""
+        policy: Any = self.policy
+        frozen = [policy.action_net, policy.mlp_extractor.policy_net]
+        parameters = [p for module in frozen for p in module.parameters()]
+        if hasattr(policy, "log_std"):
+            parameters.append(policy.log_std)
+        for parameter in parameters:
+            parameter.requires_grad_(not only)
+
+    def weights(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Returns a copy of the policy's parameters, without the optimiser."""
+        return {name: value.cpu().numpy().copy() for name, value in self.policy.state_dict().items()}
+
+    def zip(self) -> bytes:
+        """Returns what `PPO.load` reads, in any process that has stable-baselines3."""
+        file = io.BytesIO()
+        self.save(file)
+        return file.getvalue()
+
+    def restore(self, model_zip: bytes) -> None:
+        """Continues from what `zip` returned: parameters, optimiser and counters."""
+        data, parameters, variables = load_from_zip_file(io.BytesIO(model_zip), device=self.device)
+        self.set_parameters({**parameters, **(variables or {})}, exact_match=True, device=self.device)
+        for name in ("num_timesteps", "_n_updates", "_episode_num", "ep_info_buffer", "ep_success_buffer"):
+            setattr(self, name, (data or {})[name])
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "fragments"]
+
+
+def build(config: RunConfig, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> FleetPPO:
+    """Builds the learner of a run, with the random numbers of its seed."""
+    algorithm, rollout = config.algorithm, config.rollout
+    n_envs = rollout.groups * rollout.envs_per_group
+    stub = DummyVecEnv([lambda: SpacesOnly(observation_space, action_space)] * n_envs)
+    rate: Any = algorithm.learning_rate
+    if algorithm.learning_rate_final is not None:
+        rate = LinearSchedule(algorithm.learning_rate, algorithm.learning_rate_final, 1.0)
+    model = FleetPPO(
+        ActorCriticPolicy,
+        stub,
+        learning_rate=rate,
+        n_steps=rollout.steps,
+        batch_size=algorithm.batch_size,
+        n_epochs=algorithm.epochs,
+        gamma=algorithm.gamma,
+        gae_lambda=algorithm.gae_lambda,
+        clip_range=algorithm.clip_range,
+        ent_coef=algorithm.entropy,
+        vf_coef=algorithm.value_coefficient,
+        max_grad_norm=algorithm.max_grad_norm,
+        target_kl=algorithm.target_kl,
+        policy_kwargs=policy_arguments(algorithm, action_space),
+        seed=config.seed,
+        device="cpu",
+    )
+    model.set_logger(Logger(folder=None, output_formats=[]))
+    model._setup_learn(config.stop.steps)  # the loop is ours, so nobody else prepares counters and buffers
+    return model

@@ -1,0 +1,352 @@
+"""The loop that learns: collect, update, measure, save. It knows neither Ray nor a simulator.
+
+With one seed and `max_policy_lag` 0, everything it does is a function of the configuration: random numbers come from
+`seeding`, fragments are pure functions, and statistics are merged in the order of the groups. So a run that is continued
+from a checkpoint computes what the undisturbed one would have.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+
+from physai.config import RunConfig
+from physai.errors import CheckpointError, PhysaiError
+from physai.evaluate.episodes import EpisodeRecord
+from physai.spec import PolicySpec
+from physai.train import seeding, warm_start
+from physai.train.algorithms.ppo import build
+from physai.train.behaviour import Package
+from physai.train.checkpoint import Checkpoint, pack_state, unpack_state
+from physai.train.normalizer import RunningNormalizer
+from physai.train.progress import Board
+from physai.train.report import Window, training_row
+from physai.train.rollout import Fragment, GroupState, Job
+from physai.train.run_dir import Figures, RunFolder
+from physai.train.work import Fleet
+
+
+class LearningError(PhysaiError):
+    """Raised when the learner's numbers are no longer finite; the last checkpoint is from before."""
+
+
+class Stopped(Exception):
+    """Raised inside the loop when somebody asked the run to stop."""
+
+
+@dataclass(frozen=True)
+class Interface:
+    """What the learner must know of the environment."""
+
+    observation_space: gym.Space[Any]
+    action_space: gym.Space[Any]
+    spec: PolicySpec
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended. `met` is None where no bar was set; `stopped` when somebody asked."""
+
+    steps: int
+    stopped: bool
+    met: bool | None
+    best: Mapping[str, Any] | None
+
+
+class Learner:
+    """One training run.
+
+    Args:
+        config: of the run.
+        interface: of its environment.
+        fleet: collects and plays.
+        run: its folder.
+        board: hears what goes on.
+    """
+
+    def __init__(self, config: RunConfig, interface: Interface, fleet: Fleet, run: RunFolder, board: Board) -> None:
+        self.config, self.interface, self.fleet, self.run_folder, self.board = config, interface, fleet, run, board
+        self.model = build(config, interface.observation_space, interface.action_space)
+        shape = interface.observation_space.shape or ()
+        self.normalizer = RunningNormalizer(config.normalizer, config.algorithm.gamma, shape)
+        self.groups: dict[int, GroupState] = {}
+        self.iteration = 0  # complete ones
+        self.version = 0  # of policy and statistics
+        self.measured_at = 0  # steps at the last measurement
+        self.primed = not (config.normalizer.observations or config.normalizer.rewards)
+        self.dropped = 0
+        self.best: dict[str, Any] | None = None
+        self.validation: dict[str, float | None] = {}
+        self._identity = uuid.uuid4().hex
+        self._collecting = False
+        self._saved_at = -1
+        self._window = Window()
+        self._busy = self._waited = 0.0
+        lag = config.rollout.max_policy_lag
+        threads = config.learner.threads
+        self._threads = threads if threads != "auto" else 1 if lag else max(1, torch.get_num_threads())
+
+    @property
+    def steps(self) -> int:
+        """Control steps so far, demonstrations included."""
+        return int(self.model.num_timesteps)
+
+    # ---- the loop -----------------------------------------------------------------------------------------------------
+
+    def run(self) -> Outcome:
+        """Learns until the run is done or somebody stops it; a checkpoint is saved at the end.
+
+        Raises:
+            LearningError: if the loss or a parameter is not finite.
+            SimulationError: if an environment fails.
+            StorageError: if the run folder cannot be written.
+        """
+        torch.set_num_threads(self._threads)
+        self._continue()
+        figures = Figures(self.run_folder.path, self.iteration)
+        try:
+            self._warm_start()
+            while not self._done():
+                started = time.perf_counter()
+                fragments = self._collect()
+                self._learn(fragments)
+                due = self._measurement_due()
+                if due:
+                    self._measure()
+                figures.add(self._row(fragments, time.perf_counter() - started))
+                if due or self.iteration % self.config.checkpoint.every_iterations == 0:
+                    self.save()
+        except Stopped:
+            self.save()
+            return self._outcome(stopped=True)
+        finally:
+            figures.close()
+        if self.measured_at != self.steps:
+            self._measure()
+        self.save()
+        return self._outcome(stopped=False)
+
+    def _done(self) -> bool:
+        return self.steps >= self.config.stop.steps or self._met() is True
+
+    def _met(self) -> bool | None:
+        bar = self.config.stop.success
+        if bar is None:
+            return None
+        return self.best is not None and (self.best["success"] or 0.0) >= bar
+
+    def _outcome(self, *, stopped: bool) -> Outcome:
+        return Outcome(self.steps, stopped, self._met(), self.best)
+
+    def _waiting(self, what: str) -> None:
+        self.board.phase(what)
+        if self.board.stopping():
+            raise Stopped
+
+    def _package(self) -> Package:
+        self.version += 1
+        return Package(self.version, self._identity, self.model.weights(), self.normalizer.freeze())
+
+    # ---- warm start ---------------------------------------------------------------------------------------------------
+
+    def _warm_start(self) -> None:
+        if self.config.warm_start is None or self._saved_at >= 0:
+            return
+        seeding.seed_learner(self.config.seed, seeding.CLONING)
+        steps = warm_start.clone(
+            self.config, self.model, self.normalizer, self.fleet, self._package, self._waiting, self.board.say
+        )
+        self.model.num_timesteps += steps
+        self.primed = True
+        self._measure()
+        self.save()
+
+    # ---- collecting ---------------------------------------------------------------------------------------------------
+
+    def _start_collecting(self, iteration: int) -> None:
+        groups = range(self.config.rollout.groups)
+        jobs = [Job(group, iteration, self.groups.get(group)) for group in groups]
+        self.fleet.start("sample", self._package(), jobs)
+        self._collecting = True
+
+    def _collect(self) -> list[Fragment]:
+        """Returns the fragments of this iteration, of all groups in order; merges what they saw into the statistics."""
+        what = f"iteration {self.iteration + 1}: collecting"
+        before = time.perf_counter()
+        while True:
+            if not self._collecting:
+                self._start_collecting(self.iteration)
+            fragments: list[Fragment] = self.fleet.finish(lambda: self._waiting(what))
+            self._collecting = False
+            # At most one package was made after the one that these were collected with.
+            if all(self.version - f.version <= self.config.rollout.max_policy_lag for f in fragments):
+                break
+            self.dropped += len(fragments)
+        self._waited = time.perf_counter() - before
+        for fragment in fragments:
+            self.groups[fragment.group] = fragment.state
+            if not fragment.reproducible:
+                self.board.say(
+                    f"note: {self.config.task} did not come back to where it was when its actions were played again, so "
+                    "this run cannot be repeated bit for bit"
+                )
+        self.normalizer.merge([f.observation_moments for f in fragments], [f.return_moments for f in fragments])
+        self._window.add(fragments)
+        if self.config.rollout.max_policy_lag and self.primed and not self._measurement_due(ahead=True):
+            self._start_collecting(self.iteration + 1)
+        return fragments
+
+    # ---- learning -----------------------------------------------------------------------------------------------------
+
+    def _learn(self, fragments: Sequence[Fragment]) -> None:
+        started = time.perf_counter()
+        self.board.phase(f"iteration {self.iteration + 1}: learning")
+        model, stop = self.model, max(1, self.config.stop.steps)
+        if not self.primed:  # collected with statistics of nothing: good for the statistics alone
+            self.primed = True
+            model.num_timesteps += sum(fragment.steps for fragment in fragments)
+        else:
+            seeding.seed_learner(self.config.seed, seeding.LEARNING, self.iteration)
+            model.fragments = fragments
+            callback = model._init_callback(None)
+            model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
+            model.fragments = ()
+            model._update_current_progress_remaining(min(model.num_timesteps, stop), stop)
+            model.learn_values_only(self._updates < self.config.algorithm.value_warmup_iterations)
+            model.train()
+            self._check_finite()
+        self.iteration += 1
+        self._busy = time.perf_counter() - started
+
+    @property
+    def _updates(self) -> int:
+        """Iterations that were learnt from."""
+        return int(self.model._n_updates) // self.config.algorithm.epochs
+
+    def _check_finite(self) -> None:
+        loss = float(self.model.logger.name_to_value["train/loss"])
+        vector = torch.nn.utils.parameters_to_vector(self.model.policy.parameters())
+        if not (math.isfinite(loss) and bool(torch.isfinite(vector).all())):
+            names = self.run_folder.checkpoints.names()
+            kept = f"checkpoint {names[0]} is from before" if names else "there was no checkpoint yet"
+            raise LearningError(
+                f"the loss became {loss:g} in iteration {self.iteration + 1}, and the policy is of no use any more; {kept}. "
+                "Lower algorithm.learning_rate, or turn on the normaliser"
+            )
+
+    # ---- measuring ----------------------------------------------------------------------------------------------------
+
+    def _measurement_due(self, *, ahead: bool = False) -> bool:
+        """Whether the policy is to be measured after this iteration; `ahead`: asked before it is learnt from."""
+        stop = self.config.stop
+        steps = self.steps + (self.config.steps_per_iteration if ahead else 0)
+        return steps - self.measured_at >= stop.every_steps or steps >= stop.steps
+
+    def _measure(self) -> None:
+        """Plays held-out episodes with the deterministic policy, and notes whether it is the best so far."""
+        seeds = seeding.validation_seeds(self.config)
+        size = max(1, len(seeds) // (4 * self.fleet.workers))
+        chunks = [seeds[first : first + size] for first in range(0, len(seeds), size)]
+        self.fleet.start("judge", self._package(), chunks)
+        what = f"iteration {self.iteration}: measuring on {len(seeds)} held-out episodes"
+        records: list[EpisodeRecord] = [r for chunk in self.fleet.finish(lambda: self._waiting(what)) for r in chunk]
+        told = [record.success for record in records if record.success is not None]
+        success = sum(told) / len(told) if told else None
+        mean = float(np.mean([record.episode_return for record in records]))
+        self.measured_at = self.steps
+        self.validation = {"validation/success": success, "validation/return": mean}
+        if self.best is None or (success or 0.0, mean) > (self.best["success"] or 0.0, self.best["return"]):
+            bar = self.config.stop.success
+            self.best = {
+                "checkpoint": f"{self.iteration:06d}", "success": success, "return": mean, "episodes": len(records),
+                "steps": self.steps, "bar": bar, "met": None if bar is None else (success or 0.0) >= bar,
+            }  # fmt: skip
+
+    def _row(self, fragments: Sequence[Fragment], seconds: float) -> dict[str, Any]:
+        row = training_row(self._window, fragments, seconds, self.fleet.workers)
+        learnt = {name: float(value) for name, value in self.model.logger.name_to_value.items()}
+        left = max(0, self.config.stop.steps - self.steps)
+        row = {
+            "iteration": self.iteration,
+            "steps": self.steps,
+            **row,
+            "learner_busy": self._busy / seconds,
+            "waiting": self._waited / seconds,
+            "lag": float(self.config.rollout.max_policy_lag and self._collecting),
+            "dropped": self.dropped,
+            "restarts": self.fleet.restarts,
+            **self.validation,
+            **learnt,
+        }
+        self.board.show({**row, "steps_total": self.config.stop.steps, "eta_s": left / max(1e-9, row["steps_per_s"])})
+        return row
+
+    # ---- saving and continuing ----------------------------------------------------------------------------------------
+
+    def save(self) -> None:
+        """Saves a checkpoint of the complete iterations, if there is something new.
+
+        Raises:
+            StorageError: if it cannot be written; the ones before are untouched.
+        """
+        if self._saved_at == self.iteration and self._saved_best == self.best:
+            return
+        self.board.phase(f"iteration {self.iteration}: saving")
+        interface, store = self.interface, self.run_folder.checkpoints
+        state = {
+            "iteration": self.iteration, "measured_at": self.measured_at, "primed": self.primed, "best": self.best,
+            "validation": self.validation, "dropped": self.dropped,
+        }  # fmt: skip
+        described = {**interface.spec.to_dict(), "algorithm": self.config.algorithm.name}
+        self.model.learn_values_only(False)
+        files = {
+            "model.zip": self.model.zip(),
+            "vecnormalize.pkl": self.normalizer.vecnormalize(interface.observation_space, interface.action_space),
+            "normalizer.npz": self.normalizer.npz(),
+            "policy.json": json.dumps(described, indent=1).encode(),
+            "state.npz": pack_state(state, self.groups),
+        }
+        store.save(self.iteration, files)
+        if self.best is not None and self.best["checkpoint"] == f"{self.iteration:06d}":
+            store.mark_best(self.best)
+        store.prune()
+        self._saved_at, self._saved_best = self.iteration, self.best
+
+    _saved_best: Mapping[str, Any] | None = None
+
+    def _continue(self) -> None:
+        """Takes over the newest checkpoint that is intact, if there is one.
+
+        Raises:
+            CheckpointError: if there are some, and none can be used.
+        """
+        checkpoint = self.run_folder.checkpoints.newest()
+        if checkpoint is None:
+            return
+        try:
+            self._restore(checkpoint)
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"checkpoint {checkpoint.folder} does not fit this run: {error}") from error
+        self.board.say(f"continuing from {checkpoint.folder} ({self.steps:,} steps)")
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        self.model.restore(checkpoint.files["model.zip"])
+        with np.load(io.BytesIO(checkpoint.files["normalizer.npz"]), allow_pickle=False) as arrays:
+            self.normalizer.restore(arrays)
+        state, groups = unpack_state(checkpoint.files["state.npz"])
+        self.iteration, self.measured_at, self.primed = state["iteration"], state["measured_at"], state["primed"]
+        self.best, self.validation, self.dropped = state["best"], state["validation"], state["dropped"]
+        rollout = self.config.rollout
+        if len(groups) == rollout.groups and all(len(group) == rollout.envs_per_group for group in groups.values()):
+            self.groups = groups  # else groups or environments were changed, and all episodes begin anew
+        self._saved_at, self._saved_best = self.iteration, self.best

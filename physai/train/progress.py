@@ -1,0 +1,159 @@
+"""What a person sees while a run goes on: one live table in a terminal, lines elsewhere, both on stderr.
+
+Neither is silent for more than two seconds: a thread speaks while the run waits.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Protocol
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+SILENT_S = 2.0
+Row = Mapping[str, Any]
+
+
+class Board(Protocol):
+    """Where a learner tells what it does, and hears when it has to stop."""
+
+    def say(self, text: str) -> None:
+        """Shows a line that stays."""
+        ...
+
+    def phase(self, text: str) -> None:
+        """Says what goes on now."""
+        ...
+
+    def show(self, row: Row) -> None:
+        """Shows the figures of an iteration."""
+        ...
+
+    def stopping(self) -> bool:
+        """Whether somebody asked to stop."""
+        ...
+
+
+class TerminalBoard:
+    """The board of a driver; used as a context manager.
+
+    Args:
+        title: of the table.
+        shown: False keeps it silent.
+    """
+
+    def __init__(self, title: str, *, shown: bool = True) -> None:
+        self.title, self.shown = title, shown
+        self.stop_asked = threading.Event()
+        self._phase, self._row, self._since, self._last = "", {}, time.monotonic(), 0.0
+        self._console = Console(stderr=True)
+        self._live: Live | None = None
+        self._ended = threading.Event()
+        self._speaker: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> TerminalBoard:
+        if self.shown and sys.stderr.isatty():
+            self._live = Live(console=self._console, get_renderable=self._draw, refresh_per_second=4)
+            self._live.start()
+        elif self.shown:
+            self._speaker = threading.Thread(target=self._speak, daemon=True)
+            self._speaker.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._ended.set()
+        if self._live is not None:
+            self._live.stop()
+        if self._speaker is not None:
+            self._speaker.join()
+
+    def say(self, text: str) -> None:
+        """Shows a line that stays."""
+        if self._live is not None:
+            self._live.console.print(text, markup=False, highlight=False)
+        elif self.shown:
+            self._line(text)
+
+    def phase(self, text: str) -> None:
+        """Says what goes on now."""
+        if text != self._phase:
+            self._phase, self._since = text, time.monotonic()
+
+    def show(self, row: Row) -> None:
+        """Shows the figures of an iteration."""
+        self._row = dict(row)
+        if self._live is None and self.shown:
+            self._line(line(row))
+
+    def stopping(self) -> bool:
+        """Whether somebody asked to stop."""
+        return self.stop_asked.is_set()
+
+    def _line(self, text: str) -> None:
+        with self._lock:
+            sys.stderr.write(text + "\n")
+            sys.stderr.flush()
+            self._last = time.monotonic()
+
+    def _speak(self) -> None:
+        while not self._ended.wait(0.25):
+            if time.monotonic() - self._last >= SILENT_S and self._phase:
+                self._line(f"  {self._phase} ... {time.monotonic() - self._since:.0f} s")
+
+    def _draw(self) -> Group:
+        table = Table(title=self.title, title_justify="left", show_header=False)
+        for name, value in described(self._row):
+            table.add_row(name, value)
+        waited = time.monotonic() - self._since
+        return Group(table, Text(f"{self._phase} ... {waited:.0f} s" if self._phase else ""))
+
+
+def described(row: Row) -> list[tuple[str, str]]:
+    """Returns the figures of a row in words, in the order in which they are shown."""
+    if not row:
+        return []
+
+    def number(name: str, form: str) -> str:
+        value = row.get(name)
+        return "-" if value is None else format(value, form)
+
+    shown = [
+        ("steps", f"{row.get('steps', 0):,} of {row.get('steps_total', 0):,}"),
+        ("steps/s", number("steps_per_s", ",.0f")),
+        ("success in training", number("success", ".1%")),
+        ("success held out", number("validation/success", ".1%")),
+        ("return", number("return", ".3g")),
+        ("return held out", number("validation/return", ".3g")),
+    ]
+    shown += [(f"  {key.removeprefix('term/')}", f"{row[key]:.3g}") for key in row if key.startswith("term/")]
+    return [
+        *shown,
+        ("learner busy", number("learner_busy", ".0%")),
+        ("in physics", number("physics", ".0%")),
+        ("policy lag", number("lag", ".2g")),
+        ("actors restarted", number("restarts", "d")),
+        ("time left", clock(row.get("eta_s"))),
+    ]
+
+
+def line(row: Row) -> str:
+    """Returns the figures of a row as one line."""
+    skipped = ("  ", "actors")
+    told = [(n, v) for n, v in described(row) if v != "-" and not n.startswith(skipped)]
+    return " | ".join(f"{name} {value}" for name, value in told)
+
+
+def clock(seconds: float | None) -> str:
+    """Returns a duration as hours, minutes and seconds."""
+    if seconds is None:
+        return "-"
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"

@@ -1,0 +1,376 @@
+"""Collects experience: a group is a few environments that step together behind one policy.
+
+A fragment is a pure function of (policy version, statistics, state of the group, seed, group, iteration): it does not
+matter which actor computes it, or whether it is computed twice. It rests on episodes being pure functions of seed,
+options and actions: a running environment is rebuilt bit for bit, anywhere, by playing its actions again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from physai.config import RunConfig
+from physai.errors import SimulationError
+from physai.train import seeding
+from physai.train.behaviour import BehaviourPolicy, Package
+from physai.train.normalizer import Moments
+from physai_envs import registry
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A finished training episode; `success` is None where the environment does not say."""
+
+    seed: int
+    difficulty: float
+    length: int
+    episode_return: float
+    success: bool | None
+    reward_terms: Mapping[str, float]
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class EnvState:
+    """Where one environment stands: which episode it plays, and what was done in it, (n, k) or (n,) for choices."""
+
+    episode: int
+    seed: int
+    options: Mapping[str, Any]
+    actions: NDArray[Any]
+    observation: NDArray[np.float32]
+
+
+GroupState = tuple[EnvState, ...]
+
+
+def digest(state: GroupState) -> str:
+    """Returns the same word for equal states: an actor that holds the group there need not rebuild it."""
+    word = hashlib.blake2b(digest_size=16)
+    for env in state:
+        word.update(repr((env.episode, env.seed, sorted(env.options.items()), env.actions.shape)).encode())
+        word.update(env.actions.tobytes())
+    return word.hexdigest()
+
+
+@dataclass(frozen=True)
+class Job:
+    """One fragment to collect. `state` is None at the beginning of a run."""
+
+    group: int
+    iteration: int
+    state: GroupState | None
+
+
+@dataclass(frozen=True)
+class Fragment:
+    """What a group saw in T steps of its E environments.
+
+    Observations are normalised, rewards too, with the value of the last observation added where an episode was cut
+    off by its clock. `last_values` and `last_dones` (E,) belong to the observation after the last step.
+    """
+
+    group: int
+    iteration: int
+    version: int
+    observations: NDArray[np.float32]  # (T, E, m)
+    actions: NDArray[Any]  # (T, E, k) as drawn, before clipping
+    rewards: NDArray[np.float32]  # (T, E)
+    episode_starts: NDArray[np.float32]  # (T, E)
+    values: NDArray[np.float32]  # (T, E)
+    log_probs: NDArray[np.float32]  # (T, E)
+    last_values: NDArray[np.float32]
+    last_dones: NDArray[np.bool_]
+    observation_moments: Moments
+    return_moments: Moments
+    episodes: tuple[Episode, ...]
+    state: GroupState
+    rebuilt: int  # steps played again to get to where the group stood
+    reproducible: bool  # False when playing again led somewhere else
+    physics_s: float
+    seconds: float
+
+    @property
+    def steps(self) -> int:
+        """Control steps in it."""
+        return int(self.rewards.size)
+
+
+@dataclass
+class _Running:
+    """The episode that an environment plays now."""
+
+    episode: int
+    seed: int
+    options: Mapping[str, Any]
+    actions: list[NDArray[Any]] = field(default_factory=list)  # pieces (n, k), one for each fragment before this one
+    first: int = 0  # step of this fragment at which it began
+    length: int = 0
+    total: float = 0.0
+    terms: dict[str, float] = field(default_factory=dict)
+
+
+class Group:
+    """E environments, the episodes they play, and the loop that steps them.
+
+    Args:
+        config: of the run.
+        index: of the group.
+    """
+
+    def __init__(self, config: RunConfig, index: int) -> None:
+        self.config, self.index = config, index
+        self.envs = [registry.make(config.task) for _ in range(config.rollout.envs_per_group)]
+        self._timed = [env.unwrapped for env in self.envs if hasattr(env.unwrapped, "seconds_in_physics")]
+        self.action_space = self.envs[0].action_space
+        self.observation_space = self.envs[0].observation_space
+        self.at: str | None = None  # digest of the state that the environments are in
+        self._running: list[_Running] = []
+        shape = (len(self.envs), *(self.observation_space.shape or ()))
+        self._raw = np.zeros(shape, np.float32)
+        self._discounted = np.zeros(len(self.envs))
+
+    def close(self) -> None:
+        """Ends the environments."""
+        for env in self.envs:
+            env.close()
+
+    # ---- episodes -----------------------------------------------------------------------------------------------------
+
+    def _begin(self, e: int, episode: int, first: int) -> None:
+        seed, options = seeding.episode(self.config, seeding.EPISODES, self.index, e, episode)
+        self._start(e, _Running(episode, seed, options, first=first))
+
+    def _start(self, e: int, running: _Running) -> None:
+        self._running[e] = running
+        observation, _ = self.envs[e].reset(**seeding.reset_arguments(running.seed, running.options))
+        self._raw[e] = observation
+        self._discounted[e] = 0.0
+
+    def enter(self, state: GroupState | None) -> tuple[int, bool]:
+        """Brings the environments into a state, if they are not there.
+
+        Returns:
+            steps that were played again, and whether they led to the observations of the state.
+        """
+        if state is not None and self.at == digest(state):
+            return 0, True
+        self.at = None
+        self._running = [_Running(0, 0, {}) for _ in self.envs]
+        if state is None:
+            for e in range(len(self.envs)):
+                self._begin(e, 0, 0)
+            return 0, True
+        for e, env in enumerate(state):
+            self._start(e, _Running(env.episode, env.seed, env.options, [env.actions]))
+            for action in env.actions:
+                self._advance(e, action)
+        seen = np.stack([env.observation for env in state])
+        return sum(len(env.actions) for env in state), bool(np.array_equal(seen, self._raw, equal_nan=True))
+
+    def _advance(self, e: int, action: Any) -> tuple[float, bool, bool, dict[str, Any]]:
+        """Steps one environment and keeps the books of its episode."""
+        running = self._running[e]
+        try:
+            self._raw[e], reward, terminated, truncated, info = self.envs[e].step(action)
+        except Exception as error:
+            raise SimulationError(self._where(e, f"failed: {error or type(error).__name__}")) from error
+        reward = np.float32(reward)
+        if not np.isfinite(reward):
+            raise SimulationError(self._where(e, f"gave the reward {reward}"))
+        running.length += 1
+        running.total += float(reward)
+        self._discounted[e] = self._discounted[e] * self.config.algorithm.gamma + reward
+        terms = info.get("reward_terms")
+        if terms:
+            sums = running.terms
+            for name, value in terms.items():
+                sums[name] = sums.get(name, 0.0) + value
+        return reward, terminated, truncated, info
+
+    def _where(self, e: int, what: str) -> str:
+        running = self._running[e]
+        options = f" and options {dict(running.options)}" if running.options else ""
+        return (
+            f"{self.config.task} {what} (group {self.index}, environment {e}, episode with seed {running.seed}{options}, "
+            f"step {running.length}); reset with this seed to look at it"
+        )
+
+    def _check_observations(self) -> None:
+        total = float(self._raw.sum())
+        if total - total != 0.0:  # NaN or infinite, in one comparison; the sum alone may overflow
+            for e in np.flatnonzero(~np.isfinite(self._raw).all(axis=1)):
+                raise SimulationError(self._where(int(e), "gave an observation that is not finite"))
+
+    # ---- fragments ----------------------------------------------------------------------------------------------------
+
+    def collect(self, policy: BehaviourPolicy, package: Package, job: Job) -> Fragment:
+        """Collects a fragment.
+
+        Raises:
+            SimulationError: if an environment fails or gives a number that is not finite; names the episode.
+        """
+        started, physics = time.perf_counter(), self._physics()
+        policy.load(package)
+        rebuilt, reproducible = self.enter(job.state)
+        self.at = None  # whatever happens below, the environments have moved
+        with torch.inference_mode(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seeding.torch_seed(self.config.seed, seeding.NOISE, self.index, job.iteration))
+            arrays, episodes, dones, returns, raw = self._loop(policy, package, job)
+            last_values = policy.values(package.normalizer.observations(self._raw))
+        state = self._state(arrays.pop("sent"))
+        self.at = digest(state)
+        return Fragment(
+            group=self.index,
+            iteration=job.iteration,
+            version=package.version,
+            **arrays,
+            last_values=last_values,
+            last_dones=dones,
+            observation_moments=Moments.of(raw.reshape(-1, *raw.shape[2:])),
+            return_moments=Moments.of(returns.reshape(-1)),
+            episodes=tuple(episodes),
+            state=state,
+            rebuilt=rebuilt,
+            reproducible=reproducible,
+            physics_s=self._physics() - physics,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _loop(self, policy: BehaviourPolicy, package: Package, job: Job) -> tuple[Any, ...]:
+        steps, n, normalizer = self.config.rollout.steps, len(self.envs), package.normalizer
+        arrays = self._arrays(steps)
+        observations, actions, sent = arrays["observations"], arrays["actions"], arrays["sent"]
+        raw = np.zeros((steps, *self._raw.shape), np.float32)
+        rewards, returns = np.zeros((steps, n), np.float32), np.zeros((steps, n))
+        cut: list[tuple[int, int, NDArray[np.float32]]] = []  # where the clock ended an episode, and what was seen then
+        episodes: list[Episode] = []
+        low, high = (None, None) if policy.discrete else (self.action_space.low, self.action_space.high)
+        dones = np.array([running.length == 0 for running in self._running])
+        self._check_observations()
+        for t in range(steps):
+            raw[t], arrays["episode_starts"][t] = self._raw, dones
+            observations[t] = normalizer.observations(self._raw)
+            drawn, arrays["values"][t], arrays["log_probs"][t] = policy.sample(observations[t])
+            actions[t] = drawn.reshape(actions.shape[1:])
+            sent[t] = drawn if low is None else np.minimum(np.maximum(drawn, low), high)
+            dones = np.zeros(n, bool)
+            for e in range(n):
+                action = int(sent[t, e]) if low is None else sent[t, e]
+                rewards[t, e], terminated, truncated, info = self._advance(e, action)
+                returns[t, e] = self._discounted[e]
+                if terminated or truncated:
+                    dones[e] = True
+                    self._check_observations()
+                    if truncated and not terminated:
+                        cut.append((t, e, self._raw[e].copy()))
+                    episodes.append(self._finished(e, info))
+                    self._begin(e, self._running[e].episode + 1, t + 1)
+            self._check_observations()
+        arrays["rewards"] = normalizer.rewards(rewards)
+        gamma = np.float32(self.config.algorithm.gamma)
+        for t, e, observation in cut:
+            # One by one and not as a batch: matrix products of another height differ in the last bit.
+            arrays["rewards"][t, e] += gamma * policy.values(normalizer.observations(observation[None]))[0]
+        return arrays, episodes, dones, returns, raw
+
+    def _arrays(self, steps: int) -> dict[str, NDArray[Any]]:
+        n, shape = len(self.envs), self.observation_space.shape or ()
+        discrete = isinstance(self.action_space, gym.spaces.Discrete)
+        action, kind = ((), np.int64) if discrete else (self.action_space.shape or (), np.float32)
+        return {
+            "observations": np.zeros((steps, n, *shape), np.float32),
+            "actions": np.zeros((steps, n, *(action or (1,))), kind),
+            "sent": np.zeros((steps, n, *action), kind),
+            **{name: np.zeros((steps, n), np.float32) for name in ("episode_starts", "values", "log_probs")},
+        }
+
+    def _finished(self, e: int, info: Mapping[str, Any]) -> Episode:
+        running = self._running[e]
+        return Episode(
+            seed=running.seed,
+            difficulty=float(running.options.get("difficulty", 1.0)),
+            length=running.length,
+            episode_return=running.total,
+            success=bool(info["is_success"]) if "is_success" in info else None,
+            reward_terms=running.terms,
+            metrics=dict(info.get("metrics", {})),
+        )
+
+    def _state(self, sent: NDArray[Any]) -> GroupState:
+        """Where the environments stand after a fragment in which `sent` (T, E, k) was done."""
+        states = []
+        for e, running in enumerate(self._running):
+            actions = np.concatenate([*running.actions, sent[running.first :, e]])
+            running.actions, running.first = [actions], 0
+            states.append(EnvState(running.episode, running.seed, running.options, actions, self._raw[e].copy()))
+        return tuple(states)
+
+    def _physics(self) -> float:
+        return float(sum(env.seconds_in_physics for env in self._timed))
+
+
+class RolloutWorker:
+    """What runs in an actor: it holds groups and answers with pure functions of what it is given.
+
+    Args:
+        config: of the run.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self._groups: dict[int, Group] = {}
+        self._policy: BehaviourPolicy | None = None
+        self._judged: gym.Env[Any, Any] | None = None  # plays held-out episodes and demonstrations
+
+    def sample(self, package: Package, job: Job) -> Fragment:
+        """Collects a fragment of a group, wherever it was before."""
+        group = self._groups.get(job.group)
+        if group is None:
+            group = self._groups[job.group] = Group(self.config, job.group)
+        return group.collect(self.policy(group.envs[0], package), package, job)
+
+    def policy(self, env: gym.Env[Any, Any], package: Package) -> BehaviourPolicy:
+        """Returns the policy with a version loaded."""
+        if self._policy is None:
+            self._policy = BehaviourPolicy(self.config, env.observation_space, env.action_space)
+        self._policy.load(package)
+        return self._policy
+
+    def judge(self, package: Package, seeds: Sequence[int]) -> list[Any]:
+        """Plays held-out episodes with the deterministic policy at full difficulty."""
+        from physai.evaluate.episodes import play
+        from physai.train.behaviour import Deterministic
+
+        env = self._spare()
+        policy = Deterministic(self.policy(env, package), package.normalizer, registry.policy_spec(env))
+        options = {k: v for k, v in self.config.reset_options.items() if k != "difficulty"}
+        return [play(env, policy, seed, options) for seed in seeds]
+
+    def demonstrate(self, package: Package, job: Any) -> Any:
+        """Plays episodes for cloning; see `warm_start.demonstrate`."""
+        from physai.train.warm_start import demonstrate
+
+        env = self._spare()
+        return demonstrate(env, self.policy(env, package), package, self.config, job)
+
+    def _spare(self) -> gym.Env[Any, Any]:
+        if self._judged is None:
+            self._judged = registry.make(self.config.task)
+        return self._judged
+
+    def close(self) -> None:
+        """Ends all environments."""
+        for group in self._groups.values():
+            group.close()
+        if self._judged is not None:
+            self._judged.close()
