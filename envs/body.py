@@ -74,7 +74,7 @@ class Body:
         return self.cached("joints", lambda: bullet.getJointStates(self.id, self.movable, self._client))
 
     def link_state(self, link: int) -> Sequence[Vector]:
-        """Bullet's link state with velocity and fresh kinematics; 4 and 5 are the link frame's pose, 6 and 7 its twist."""
+        """Bullet's link state, kinematics up to date: 4 and 5 are the link frame's pose, 6 and 7 its twist."""
         return self.cached(link, lambda: bullet.getLinkState(self.id, link, 1, 1, self._client))
 
     def place(self, position: Sequence[float], orientation: Sequence[float] = NO_ROTATION) -> None:

@@ -147,7 +147,7 @@ class _TwistController:
 
 @dataclass(frozen=True)
 class CompliantPull:
-    """Pulls the tool tip towards a point near it by a Cartesian impedance in joint torques; the tool keeps its orientation.
+    """Pulls the tool tip towards a point near it, by an impedance in joint torques; the tool keeps its orientation.
 
     The command is where the point lies as seen from the tip, so the arm never pushes harder than `stiffness` times
     `reach`, and nothing is remembered from one command to the next. This is the Cartesian impedance mode of torque

@@ -94,7 +94,6 @@ class TaskEnv(gym.Env[Any, NDArray[np.float32]]):
         slices = self.policy_spec.observation_slices
         self._readers = [(term.function, slices[term.name]) for term in self._terms]
         self._sensors = tuple(self.scene.sensors.values())
-        self._after = tuple(sensor.after_physics_step for sensor in self._sensors)
         self._model = SensorModel(self.policy_spec.observations, self.policy_spec, task.control_hz)
         self._values = np.zeros(self.policy_spec.observation_size)
         self._spaces()
@@ -122,8 +121,6 @@ class TaskEnv(gym.Env[Any, NDArray[np.float32]]):
     def seconds_in_physics(self) -> float:
         """Wall time spent inside the engine since construction [s]."""
         return self.scene.world.seconds_in_physics
-
-    # ---- Gymnasium ----------------------------------------------------------------------------------------------------
 
     def reset(self, *, seed: int | None = None, options: Mapping[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Starts an episode.
@@ -179,9 +176,8 @@ class TaskEnv(gym.Env[Any, NDArray[np.float32]]):
             controller.apply(command[part])
         if task.process is not None:
             task.process(scene)
-        for sensor in self._sensors:
-            sensor.start()
-        scene.world.advance(self._substeps, self._before, self._after)
+        after = [sensor.after_physics_step for sensor in self._sensors if sensor.start() is not False]
+        scene.world.advance(self._substeps, self._before, after)
         scene.time_s += self._period_s
         self._steps += 1
         observation = self._observe()
@@ -255,8 +251,8 @@ class TaskEnv(gym.Env[Any, NDArray[np.float32]]):
         """
         if not self.scene.world.visual:
             raise ConfigError("this environment has no visual shapes; make it with render_mode='rgb_array'")
-        camera = self.task.camera
-        return self.scene.world.camera(camera.eye, camera.target, width, height, camera.field_of_view_deg)
+        camera, view = self.task.camera, self.scene.world.camera
+        return view(camera.eye, camera.target, width, height, camera.field_of_view_deg, camera.light)
 
     def close(self) -> None:
         """Ends the simulation client."""

@@ -1,4 +1,4 @@
-"""Robots: data about a machine, and a thin class that reads and drives it. No numbers of any particular robot in here."""
+"""Robots: data about a machine, and a thin class that reads and drives it. No numbers of any one robot in here."""
 
 from __future__ import annotations
 
@@ -190,6 +190,12 @@ class Robot:
     def tool_opening(self) -> tuple[float, float]:
         """Sum of the positions and of the speeds of the tool's joints: the width of a gripper [m, m/s]."""
         return self.body.cached("opening", self._read_opening)
+
+    @property
+    def tool_force(self) -> float:
+        """Mean effort of the motors of the tool's joints [N or Nm]."""
+        states = self.body.joint_states
+        return sum([states[i][3] for i in self.tool_columns]) / len(self.tool_columns)
 
     def _read_opening(self) -> tuple[float, float]:
         states = [self.body.joint_states[i] for i in self.tool_columns]

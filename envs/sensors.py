@@ -14,8 +14,8 @@ class Sensor(Protocol):
     def reset(self) -> None:
         """Forgets the last episode."""
 
-    def start(self) -> None:
-        """Called at the beginning of each control step."""
+    def start(self) -> bool | None:
+        """Called at the beginning of each control step; False if there is nothing to sample in it."""
 
     def after_physics_step(self) -> None:
         """Takes a sample."""

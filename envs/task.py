@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -133,11 +133,12 @@ class Goal:
 
 @dataclass(frozen=True)
 class Camera:
-    """Where somebody who watches stands [m]."""
+    """Where somebody who watches stands, and where the lamp is, farther away than anything that is seen [m]."""
 
     eye: Vector
     target: Vector
     field_of_view_deg: float = 45.0
+    light: Vector = (0.86, -0.57, 1.71)
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,6 @@ class Task:
     process: Callable[[Scene], None] | None = None
     expert: Callable[[Scene], Sequence[float]] | None = None
     goal: Goal | None = None
-    overlay: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9]+-v\d+", self.id):

@@ -61,6 +61,11 @@ def gripper_speed(s: Scene) -> float:
     return s.robot.tool_opening[1]
 
 
+def gripper_force(s: Scene) -> float:
+    """Mean force of the finger motors [N]; negative when they press inward."""
+    return s.robot.tool_force if s.time_s else 0.0  # before the first step, Bullet reports that of the last episode
+
+
 def previous_action(s: Scene) -> list[float]:
     """What the policy did last, in [-1, 1]."""
     return s.action.tolist()

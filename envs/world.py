@@ -6,6 +6,7 @@ physics steps, when somebody first asks for it, and shared by everything that as
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -264,7 +265,7 @@ class World:
         return any(point[9] > 0.0 for point in points)
 
     def contacts(self, body: Body) -> Sequence[tuple[Any, ...]]:
-        """Bullet's contact points of `body` with anything: 2 the other body's id, 3 and 4 the links, 8 distance, 9 force."""
+        """Bullet's contact points of `body`: 2 the other body's id, 3 and 4 the links, 8 distance, 9 normal force."""
         return bullet.getContactPoints(body.id, physicsClientId=self.client)
 
     def rays(self, start: Sequence[Vector], end: Sequence[Vector]) -> Sequence[tuple[Any, ...]]:
@@ -272,13 +273,14 @@ class World:
         return bullet.rayTestBatch(start, end, physicsClientId=self.client)
 
     def camera(
-        self, eye: Vector, target: Vector, width: int, height: int, field_of_view_deg: float = 50.0
-    ) -> NDArray[np.uint8]:
-        """Renders an image in software, (height, width, 3) uint8."""
+        self, eye: Vector, target: Vector, width: int, height: int, field_of_view_deg: float = 50.0,
+        light: Vector = (0.86, -0.57, 1.71),
+    ) -> NDArray[np.uint8]:  # fmt: skip
+        """Renders an image in software, (height, width, 3) uint8; `light` is the lamp, beyond the scene [m]."""
         view = bullet.computeViewMatrix(eye, target, (0, 0, 1))
         projection = bullet.computeProjectionMatrixFOV(field_of_view_deg, width / height, 0.05, 50.0)
         image = bullet.getCameraImage(
-            width, height, view, projection, lightDirection=(1.5, -1.0, 3.0), shadow=1,
+            width, height, view, projection, lightDirection=light, lightDistance=math.hypot(*light), shadow=1,
             renderer=bullet.ER_TINY_RENDERER, flags=bullet.ER_NO_SEGMENTATION_MASK, physicsClientId=self.client,
         )  # fmt: skip
         return np.asarray(image[2], dtype=np.uint8).reshape(height, width, 4)[:, :, :3].copy()

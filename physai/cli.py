@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -225,7 +224,7 @@ def runs(
         typer.echo(f"no runs in {folder}/; `physai train peg_insertion` makes one")
         return
     rows = tuple(_run_row(run) for run in found)
-    _show(Table("Runs", ("run", "started", "steps", "success", "evaluated"), rows), markdown=markdown)
+    _show(Table("Runs", ("run", "started", "steps", "held out", "evaluated"), rows), markdown=markdown)
 
 
 @app.command()
@@ -294,17 +293,18 @@ def _run_row(run: Path) -> tuple[str, ...]:
     from physai.catalog import recorded_success
 
     started = datetime.fromtimestamp((run / "config.yaml").stat().st_mtime).strftime("%Y-%m-%d %H:%M")
-    last: Mapping[str, str] = {}
+    steps = held_out = ""
     if (run / "progress.csv").exists():
         with (run / "progress.csv").open(newline="", encoding="utf-8") as file:
             for line in csv.DictReader(file):
-                last = line
+                steps = line.get("steps") or steps
+                held_out = line.get("validation/success") or held_out
     record = run / "evaluation.json"
     try:
         evaluated = recorded_success(record) if record.exists() else ""
     except AssetError:
         evaluated = "evaluation.json cannot be read"
-    return str(run), started, last.get("steps", ""), last.get("success", ""), evaluated
+    return str(run), started, steps, f"{float(held_out):.1%}" if held_out else "", evaluated
 
 
 def _show(*tables: Table, markdown: bool = False) -> None:

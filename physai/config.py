@@ -5,7 +5,7 @@ Every mistake is reported at once, each with the nearest valid name. What is loa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,8 +28,8 @@ class Section(BaseModel):
 class AlgorithmConfig(Section):
     """How the policy learns from a batch of experience.
 
-    `learning_rate` falls linearly to `learning_rate_final` over `stop.steps`. For `value_warmup_iterations` iterations
-    only the value function learns: a policy that was cloned from an expert is not spoilt by a critic that knows nothing.
+    `learning_rate` falls linearly to `learning_rate_final` over `stop.steps`. For `value_warmup_iterations`
+    iterations only the value function learns: a cloned policy is not spoilt by a critic that knows nothing.
     """
 
     name: Literal["ppo"] = "ppo"
@@ -68,11 +68,11 @@ class RolloutConfig(Section):
 class LearnerConfig(Section):
     """Where the learner runs: in the driver (`workers` 0), or in a Ray Train worker that is restarted when it dies.
 
-    `threads` is for PyTorch. With `auto` it is all cores when nothing is collected meanwhile, else one.
+    `threads` is for PyTorch. One is the fastest for networks of this size, by far when other processes want the cores.
     """
 
     workers: Literal[0, 1] = 0
-    threads: Count | Literal["auto"] = "auto"
+    threads: Count = 1
     max_failures: Annotated[int, Field(ge=0)] = 3
 
 
@@ -93,8 +93,9 @@ class CurriculumConfig(Section):
 class WarmStartConfig(Section):
     """Clones the task's scripted expert by DAgger before the algorithm takes over.
 
-    A round plays `episodes` whole episodes; at each step the expert acts with probability `beta` ** round (so in round 0
-    always), else the policy, and the expert labels every step. Then the policy is fitted to all labels for `epochs` epochs.
+    A round plays `episodes` whole episodes; at each step the expert acts with probability `beta` ** round (so always in
+    round 0), else the policy, and the expert labels every step. Then the policy is fitted to all labels for `epochs`
+    epochs.
     """
 
     rounds: Count = 4
@@ -106,9 +107,9 @@ class WarmStartConfig(Section):
 
 
 class StopConfig(Section):
-    """When a run ends: after `steps`, or when `success` is reached by the deterministic policy on `episodes` held-out episodes.
+    """When a run ends: after `steps` control steps, or when the deterministic policy reaches `success`.
 
-    The policy is measured every `every_steps` steps. `success` null trains to the end.
+    It is measured every `every_steps` steps on `episodes` held-out episodes. `success` null trains to the end.
     """
 
     steps: Annotated[int, Field(ge=0)] = 1_000_000
@@ -176,7 +177,7 @@ class RunConfig(Section):
         try:
             config = cls.model_validate(data)
         except ValidationError as error:
-            problems += [_problem(cls, data, detail) for detail in error.errors()]
+            problems += _explained(cls, error)
         if problems:
             where = f"{path}" if path is not None else "the configuration"
             count = "one problem" if len(problems) == 1 else f"{len(problems)} problems"
@@ -232,18 +233,27 @@ def _value(text: str) -> Any:
     return value
 
 
-def _problem(model: type[BaseModel], data: Any, detail: Mapping[str, Any]) -> str:
-    """One line for one error of pydantic: the key, what was given, what is allowed."""
-    location = [part for part in detail["loc"] if isinstance(part, (str, int)) and _is_key(part)]
-    key = ".".join(str(part) for part in location)
-    if detail["type"] == "extra_forbidden":
-        return f"{key}: no such key; {nearest(str(location[-1]), _keys(model, location[:-1]))}"
-    if detail["type"] == "missing":
-        return f"{key}: missing; it has no default"
-    message = str(detail["msg"]).removeprefix("Value error, ")
-    if not key:
-        return message
-    return f"{key}: {message[0].lower()}{message[1:]}, and not {detail['input']!r}"
+def _explained(model: type[BaseModel], error: ValidationError) -> list[str]:
+    """One line for each key that is wrong: what is allowed, what was given."""
+    wrong: dict[str, list[str]] = {}
+    given: dict[str, Any] = {}
+    for detail in error.errors():
+        location = [part for part in detail["loc"] if _is_key(part)]
+        key = ".".join(str(part) for part in location)
+        message = str(detail["msg"]).removeprefix("Value error, ")
+        if detail["type"] == "extra_forbidden":
+            message = f"no such key; {nearest(str(location[-1]), _keys(model, location[:-1]))}"
+        elif detail["type"] == "missing":
+            message = "missing; it has no default"
+        elif key:
+            given[key] = detail["input"]
+            table = detail["type"] == "model_type"
+            message = "it should be a table of keys and values" if table else message[0].lower() + message[1:]
+        wrong.setdefault(key, []).append(message)
+    return [
+        (f"{key}: " if key else "") + ", or ".join(messages) + (f", and not {given[key]!r}" if key in given else "")
+        for key, messages in wrong.items()
+    ]
 
 
 def _is_key(part: str | int) -> bool:

@@ -178,7 +178,7 @@ class PolicySpec:
     def to_action(self, command: ArrayLike) -> Float32:
         """Maps commands back to the policy's range, shape (..., action_size)."""
         action = (np.asarray(command, dtype=np.float32) - self.command_offset) / self.command_scale
-        return np.clip(action, self.policy_low, self.policy_high)
+        return np.minimum(np.maximum(action, self.policy_low), self.policy_high)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain JSON types; `from_dict` restores an equal object."""
@@ -202,7 +202,7 @@ class PolicySpec:
 
 
 class ActionMap:
-    """Maps the policy's output to commands: clip, scale to units, limit the rate. The same object in simulation and on the robot.
+    """Maps the policy's output to commands: clip, scale to units, limit the rate. Simulation and robot use the same.
 
     The first command after `reset` is limited from `rest` (the command of a robot that stands still).
     """

@@ -43,7 +43,9 @@ def put(env: TaskEnv, x: float, y: float, yaw: float) -> None:
 
 
 @pytest.mark.parametrize("payload", [0.0, 200.0])
-@pytest.mark.parametrize(("speed", "yaw_rate"), [(1.2, 0.0), (0.3, 0.0), (0.0, 1.0), (0.8, 0.5), (-0.3, 0.0)])
+@pytest.mark.parametrize(
+    ("speed", "yaw_rate"), [(1.2, 0.0), (0.3, 0.0), (0.0, 1.0), (0.0, 0.2), (0.8, 0.5), (-0.3, 0.0)]
+)
 def test_drive_does_what_it_is_told(payload: float, speed: float, yaw_rate: float) -> None:
     world = World(task.TASK.physics)
     world.floor()

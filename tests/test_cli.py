@@ -182,13 +182,13 @@ def test_runs_lists_the_newest_first(physai: Call, tmp_path: Path) -> None:
     old = make_run(tmp_path, "pendulum", "old", age_s=100)
     new = make_run(tmp_path, "reach", "new", age_s=1)
     assert [run.name for run in cli.find_runs()] == ["new", "old"]
-    (new / "progress.csv").write_text("steps,success\n100,0.1\n2048,0.75\n")
+    (new / "progress.csv").write_text("steps,success,validation/success\n1024,0.1,0.75\n2048,0.2,\n")
     fake_report(9).write(new / "evaluation.json")
     (old / "evaluation.json").write_text("{")
     outcome = physai("runs", "--markdown")
     assert outcome.code == 0
     first, second = outcome.out.splitlines()[2:]
-    for words in ("runs/reach/new", "2048", "0.75", "90.0% of 10 episodes"):
+    for words in ("runs/reach/new", "2048", "75.0%", "90.0% of 10 episodes"):
         assert words in first
     assert "runs/pendulum/old" in second
     assert "cannot be read" in second

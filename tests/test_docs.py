@@ -81,7 +81,8 @@ def test_the_generator_writes_every_task_and_notices_a_change(generate: ModuleTy
         for term in (*task.observations, *task.rewards, *task.randomization, *task.metrics):
             assert f"| {term.name} |" in page
         for term in (*task.observations, *task.rewards):
-            assert term.function.__doc__, f"{task.id}: {term.name} has no docstring to print"
+            named = term.function.__name__ != "<lambda>"
+            assert term.function.__doc__ or not named, f"{task.id}: {term.name} has no docstring to print"
 
     (tmp_path / "docs" / "tasks" / "reach.md").write_text("by hand")
     (tmp_path / "docs" / "tasks" / "gone.md").write_text("a task that is no more")

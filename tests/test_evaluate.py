@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from physai.evaluate.evaluation import first_seed
 from physai.evaluate.progress import Meter
 from physai.evaluate.provenance import physics_digest
 from physai.export import export
+from physai.policy import load_policy
 from physai.spec import PolicySpec
 from physai_envs import registry
 
@@ -109,27 +111,26 @@ def test_the_report_is_written_whole_or_not_at_all(
         report(records).write(tmp_path / "report.json" / "deeper")
 
 
-def both_numbers_of_workers(source: Path, task: str | None, **numbers: Any) -> list[dict[str, Any]]:
-    """Evaluates with one and with two workers; the reports without their timing."""
-    dicts = []
-    for workers in (1, 2):
-        dicts.append(evaluate(source, task=task, workers=workers, progress=False, **numbers).to_dict())
-        assert dicts[-1].pop("timing")["workers"] == workers
-    return dicts
+def test_workers_play_what_one_process_plays(tmp_path: Path) -> None:
+    path = save_zip(tmp_path)
+    result = evaluate(path, task=TASK, episodes=9, seed=3, workers=2, progress=False)
+    here = run_episodes(toy, load_policy(path, TASK), range(1_300_000, 1_300_009))
+    assert [without_times(record) for record in result.records] == [without_times(record) for record in here]
+    assert result.to_dict()["seeds"] == {"evaluation": 3, "start": 1_300_000, "count": 9}
+    assert result.successes == 5
+    assert result.records[0].action_change > 0.0
+
+
+def without_times(record: EpisodeRecord) -> EpisodeRecord:
+    return replace(record, seconds=0.0, physics_seconds=0.0)
 
 
 def test_the_report_does_not_depend_on_the_number_of_workers(tmp_path: Path) -> None:
-    one, two = both_numbers_of_workers(save_zip(tmp_path), TASK, episodes=9, seed=3)
-    assert one == two
-    assert one["seeds"] == {"evaluation": 3, "start": 1_300_000, "count": 9}
-    assert one["success"]["count"] == 5
-    assert one["action_change"]["max"] > 0.0
-
-
-def test_a_bundle_on_real_physics_is_the_same_for_any_number_of_workers(tmp_path: Path) -> None:
-    model = untrained("reach")
-    model.save(tmp_path / "model.zip")
-    one, two = both_numbers_of_workers(export(tmp_path / "model.zip", tmp_path / "b", task="reach"), None, episodes=4)
+    """On real physics, with a policy as it is deployed."""
+    untrained("reach").save(tmp_path / "model.zip")
+    bundle = export(tmp_path / "model.zip", tmp_path / "bundle", task="reach")
+    one, two = (evaluate(bundle, episodes=4, workers=workers, progress=False).to_dict() for workers in (1, 2))
+    assert (one.pop("timing")["workers"], two.pop("timing")["workers"]) == (1, 2)
     assert one == two
     task = registry.task("reach")
     assert one["difficulty"] == 1.0

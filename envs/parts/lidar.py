@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
 
 from physai_envs.world import Body, World
 
+HIT_FRACTION = itemgetter(2)  # of the engine's description of a hit
 OUTSIDE = 0.005  # m, by which rays start outside of the robot, so that they do not see the robot itself
 
 
@@ -43,20 +45,19 @@ class Lidar:
         self._start = self._skin + OUTSIDE
         self._length = reach - self._start
         directions = np.stack([np.cos(self.angles), np.sin(self.angles)], axis=1)
-        self._forward = np.concatenate([directions * self._start[:, None], directions * reach])
-        self._left = np.stack([-self._forward[:, 1], self._forward[:, 0]], axis=1)
+        ends = np.concatenate([directions * self._start[:, None], directions * reach])
+        self._ends = np.concatenate([ends, np.ones((2 * rays, 1))], axis=1)  # in the robot's frame, homogeneous
+        self._pose = np.zeros((3, 3))
+        self._pose[2, 2] = height
         self._points = np.zeros((2 * rays, 3))
-        self._points[:, 2] = height
 
     def scan(self, x: float, y: float, cos: float, sin: float) -> NDArray[np.float64]:
         """Casts the rays of a robot at (x, y) [m] with heading (cos, sin); returns ranges [m], a new array (rays,)."""
-        plane = self._points[:, :2]
-        np.multiply(self._forward, cos, out=plane)
-        plane += self._left * sin
-        plane += (x, y)
-        points = self._points.tolist()
+        pose = self._pose
+        pose[0, 0], pose[0, 1], pose[1, 0], pose[1, 1], pose[2, 0], pose[2, 1] = cos, sin, -sin, cos, x, y
+        points = np.dot(self._ends, pose, out=self._points).tolist()
         hits = self._world.rays(points[: self._rays], points[self._rays :])
-        ranges = np.array([hit[2] for hit in hits])
+        ranges = np.fromiter(map(HIT_FRACTION, hits), float, self._rays)
         ranges *= self._length
         ranges += self._start
         return ranges
@@ -82,19 +83,19 @@ class Bumper:
     def __init__(self, world: World, body: Body, floor: Body, clearance: Callable[[], float], near: float) -> None:
         self._world, self._body, self._floor = world, body, floor.id
         self._clearance, self._near = clearance, near
-        self.touched, self._looking = False, False
+        self.touched = False
 
     def reset(self) -> None:
         """Forgets the last episode."""
         self.touched = False
 
-    def start(self) -> None:
-        """Decides whether anything is near."""
-        self._looking = self._clearance() < self._near
+    def start(self) -> bool:
+        """Tells whether anything is near."""
+        return self._clearance() < self._near
 
     def after_physics_step(self) -> None:
         """Looks for contacts."""
-        if self._looking and not self.touched:
+        if not self.touched:
             for point in self._world.contacts(self._body):
                 if point[2] != self._floor:
                     self.touched = True

@@ -23,7 +23,6 @@ from physai.evaluate.progress import Meter
 from physai.evaluate.report import Report
 from physai.policy import BundlePolicy, Policy, load_policy
 from physai_envs import registry
-from physai_envs.env import TEST_SEED_START
 
 SEEDS_PER_EVALUATION = 100_000  # evaluation seeds lie this far apart, so that their episodes never overlap
 
@@ -97,6 +96,8 @@ def first_seed(seed: int, episodes: int) -> int:
     Raises:
         ConfigError: if a number is out of range.
     """
+    from physai_envs.env import TEST_SEED_START  # here, for it starts the simulator, and learners import this package
+
     if not 1 <= episodes <= SEEDS_PER_EVALUATION:
         raise ConfigError(f"episodes is {episodes}; it must lie between 1 and {SEEDS_PER_EVALUATION:,}")
     if not 0 <= seed <= 10_000:  # environment seeds stay below 2**31 then

@@ -70,7 +70,9 @@ class BehaviourPolicy:
                 self._log_std, self._variance = self._std.log(), self._std**2
         self._loaded = (package.learner, package.version)
 
-    def sample(self, observations: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[np.float32], NDArray[np.float32]]:
+    def sample(
+        self, observations: NDArray[np.float32]
+    ) -> tuple[NDArray[Any], NDArray[np.float32], NDArray[np.float32]]:
         """Draws actions as `ActorCriticPolicy.forward` does, with the same use of PyTorch's generator.
 
         Args:

@@ -55,7 +55,8 @@ def _init(address: str | None, folder: Path | None) -> None:
     except (OSError, RuntimeError, ValueError, ConnectionError, ray.exceptions.RayError) as error:
         if address:
             raise ClusterError(
-                f"no Ray cluster answers at {address!r} ({error}); check the address, or leave out --address to start one here"
+                f"no Ray cluster answers at {address!r} ({error}); check the address, or leave out "
+                "--address to start one here"
             ) from error
         raise ClusterError(f"Ray cannot be started on this machine: {error}; `physai doctor` says more") from error
 

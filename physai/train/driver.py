@@ -14,7 +14,7 @@ from typing import Any
 from physai.config import RunConfig
 from physai.errors import ClusterError, PhysaiError
 from physai.train import warm_start
-from physai.train.learner import Interface, Learner, Outcome
+from physai.train.learner import Interface, Outcome
 from physai.train.progress import Board, TerminalBoard
 from physai.train.run_dir import RunFolder
 from physai_envs import registry
@@ -41,23 +41,19 @@ def train(config: RunConfig, *, address: str | None = None, resume: str | None =
     """
     interface = inspect(config)
     run = RunFolder.reopen(resume, config) if resume else RunFolder.create(config)
-    with TerminalBoard(f"{config.task}: {run.path}", shown=not quiet) as board, _signals(board) as received:
+    with TerminalBoard(f"{config.task}: {run.path}", shown=not quiet) as board:
         board.phase("starting Ray")
-        from physai.train import cluster, fleet  # takes a second, so not before something is shown
+        from physai.train import cluster  # takes a second, so not before something is shown
 
         try:
-            with cluster.connected(address):
-                board.phase("starting rollout actors")
-                handles = fleet.launch(config, lambda: None)
-                try:
-                    outcome = _learn(config, interface, run.path, board, handles)
-                finally:
-                    fleet.dismiss(handles)
+            # Ray takes over the signals when it starts, so ours come after it.
+            with cluster.connected(address), _signals(board) as received:
+                outcome = _with_actors(config, interface, run.path, board)
         except PhysaiError:
             if run.checkpoints.names():
                 board.say(f"continue with: physai train --resume {run.path}")
             raise
-    _conclude(run, outcome, board)
+        _conclude(run, outcome, board)
     if outcome.stopped and received:
         _leave(received[0])
     return run.path
@@ -79,9 +75,26 @@ def inspect(config: RunConfig) -> Interface:
         env.close()
 
 
+def _with_actors(config: RunConfig, interface: Interface, run: Path, board: TerminalBoard) -> Outcome:
+    from physai.train import fleet
+
+    board.phase("starting rollout actors")
+    handles = fleet.launch(config, lambda: _interrupt_if_stopping(board))
+    try:
+        return _learn(config, interface, run, board, handles)
+    finally:
+        fleet.dismiss(handles)
+
+
+def _interrupt_if_stopping(board: Board) -> None:
+    if board.stopping():
+        raise KeyboardInterrupt  # nothing is there to be saved yet
+
+
 def _learn(config: RunConfig, interface: Interface, run: Path, board: TerminalBoard, handles: Sequence[Any]) -> Outcome:
     """Runs the learner under Ray Train: here, or in a worker that is restarted from the last checkpoint."""
-    from ray.train import FailureConfig, RunConfig as TrainRunConfig, ScalingConfig
+    from ray.train import FailureConfig, ScalingConfig
+    from ray.train import RunConfig as TrainRunConfig
     from ray.train.torch import TorchTrainer
 
     from physai.train import worker
@@ -90,7 +103,9 @@ def _learn(config: RunConfig, interface: Interface, run: Path, board: TerminalBo
     if config.learner.workers == 0:
         board.phase("starting the learner")
         result = TorchTrainer(
-            worker.learn_here, train_loop_config={**settings, "board": board}, scaling_config=ScalingConfig(num_workers=0)
+            worker.learn_here,
+            train_loop_config={**settings, "board": board},
+            scaling_config=ScalingConfig(num_workers=0),
         ).fit()
         return result.return_value  # type: ignore[no-any-return]
     mailbox = worker.mailbox()
@@ -99,7 +114,9 @@ def _learn(config: RunConfig, interface: Interface, run: Path, board: TerminalBo
         train_loop_config={**settings, "mailbox": mailbox},
         scaling_config=ScalingConfig(num_workers=config.learner.workers, resources_per_worker={"CPU": 0.1}),
         run_config=TrainRunConfig(
-            name="ray_train", storage_path=str(run), failure_config=FailureConfig(max_failures=config.learner.max_failures)
+            name="ray_train",
+            storage_path=str(run),
+            failure_config=FailureConfig(max_failures=config.learner.max_failures),
         ),
     )
     return _watch(trainer.fit, mailbox, board)

@@ -76,7 +76,8 @@ def launch(config: RunConfig, waiting: Callable[[], None] = lambda: None) -> lis
     count = min(config.rollout.groups, max(1, cores) if wanted == "auto" else wanted)
     if count > cores:
         raise ClusterError(
-            f"rollout.actors is {count} and Ray has {cores} CPUs; give rollout.actors={max(1, cores)}, or a larger cluster"
+            f"rollout.actors is {count} and Ray has {cores} CPUs; give "
+            f"rollout.actors={max(1, cores)}, or a larger cluster"
         )
     remote = ray.remote(num_cpus=ACTOR_CPUS, max_restarts=-1, max_task_retries=0)(RolloutActor)
     paths = [os.path.abspath(path) for path in sys.path]
@@ -89,8 +90,8 @@ def launch(config: RunConfig, waiting: Callable[[], None] = lambda: None) -> lis
         if left and time.monotonic() > ends:
             free = ray.available_resources().get("CPU", 0.0)
             raise ClusterError(
-                f"{len(left)} of {count} rollout actors did not start in {START_TIMEOUT_S:g} s ({free:g} of {cores} CPUs "
-                "are free); is the cluster busy? Give fewer with rollout.actors="
+                f"{len(left)} of {count} rollout actors did not start in {START_TIMEOUT_S:g} s ({free:g} of {cores} "
+                "CPUs are free); is the cluster busy? Give fewer with rollout.actors="
             )
     return handles
 
@@ -226,8 +227,9 @@ class RayFleet:
         member.given.clear()
         if self._attempts[number] >= MOST_ATTEMPTS:
             raise ClusterError(
-                f"job {self._jobs[number]} took down its actor {MOST_ATTEMPTS} times (it {what}); the environment crashes or "
-                "hangs there, or memory is short (fewer rollout.actors or envs_per_group), or rollout.timeout_s is too short"
+                f"job {self._jobs[number]} took down its actor {MOST_ATTEMPTS} times (it {what}); the environment "
+                "crashes or hangs there, or memory is short (fewer rollout.actors or envs_per_group), or "
+                "rollout.timeout_s is too short"
             )
         self._ping(member)
 

@@ -1,8 +1,8 @@
 """The loop that learns: collect, update, measure, save. It knows neither Ray nor a simulator.
 
 With one seed and `max_policy_lag` 0, everything it does is a function of the configuration: random numbers come from
-`seeding`, fragments are pure functions, and statistics are merged in the order of the groups. So a run that is continued
-from a checkpoint computes what the undisturbed one would have.
+`seeding`, fragments are pure functions, and statistics are merged in the order of the groups. So a run that is
+continued from a checkpoint computes what the undisturbed one would have.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class LearningError(PhysaiError):
     """Raised when the learner's numbers are no longer finite; the last checkpoint is from before."""
 
 
-class Stopped(Exception):
+class StopAskedError(Exception):
     """Raised inside the loop when somebody asked the run to stop."""
 
 
@@ -92,16 +92,13 @@ class Learner:
         self._saved_at = -1
         self._window = Window()
         self._busy = self._waited = 0.0
-        lag = config.rollout.max_policy_lag
-        threads = config.learner.threads
-        self._threads = threads if threads != "auto" else 1 if lag else max(1, torch.get_num_threads())
 
     @property
     def steps(self) -> int:
         """Control steps so far, demonstrations included."""
         return int(self.model.num_timesteps)
 
-    # ---- the loop -----------------------------------------------------------------------------------------------------
+    # ---- the loop --------------------------------------------------------------------------------
 
     def run(self) -> Outcome:
         """Learns until the run is done or somebody stops it; a checkpoint is saved at the end.
@@ -111,7 +108,7 @@ class Learner:
             SimulationError: if an environment fails.
             StorageError: if the run folder cannot be written.
         """
-        torch.set_num_threads(self._threads)
+        torch.set_num_threads(self.config.learner.threads)
         self._continue()
         figures = Figures(self.run_folder.path, self.iteration)
         try:
@@ -126,7 +123,7 @@ class Learner:
                 figures.add(self._row(fragments, time.perf_counter() - started))
                 if due or self.iteration % self.config.checkpoint.every_iterations == 0:
                     self.save()
-        except Stopped:
+        except StopAskedError:
             self.save()
             return self._outcome(stopped=True)
         finally:
@@ -151,13 +148,13 @@ class Learner:
     def _waiting(self, what: str) -> None:
         self.board.phase(what)
         if self.board.stopping():
-            raise Stopped
+            raise StopAskedError
 
     def _package(self) -> Package:
         self.version += 1
         return Package(self.version, self._identity, self.model.weights(), self.normalizer.freeze())
 
-    # ---- warm start ---------------------------------------------------------------------------------------------------
+    # ---- warm start ------------------------------------------------------------------------------
 
     def _warm_start(self) -> None:
         if self.config.warm_start is None or self._saved_at >= 0:
@@ -171,7 +168,7 @@ class Learner:
         self._measure()
         self.save()
 
-    # ---- collecting ---------------------------------------------------------------------------------------------------
+    # ---- collecting ------------------------------------------------------------------------------
 
     def _start_collecting(self, iteration: int) -> None:
         groups = range(self.config.rollout.groups)
@@ -197,8 +194,8 @@ class Learner:
             self.groups[fragment.group] = fragment.state
             if not fragment.reproducible:
                 self.board.say(
-                    f"note: {self.config.task} did not come back to where it was when its actions were played again, so "
-                    "this run cannot be repeated bit for bit"
+                    f"note: {self.config.task} did not come back to where it was when its actions were played again, "
+                    "so this run cannot be repeated bit for bit"
                 )
         self.normalizer.merge([f.observation_moments for f in fragments], [f.return_moments for f in fragments])
         self._window.add(fragments)
@@ -206,7 +203,7 @@ class Learner:
             self._start_collecting(self.iteration + 1)
         return fragments
 
-    # ---- learning -----------------------------------------------------------------------------------------------------
+    # ---- learning --------------------------------------------------------------------------------
 
     def _learn(self, fragments: Sequence[Fragment]) -> None:
         started = time.perf_counter()
@@ -240,11 +237,11 @@ class Learner:
             names = self.run_folder.checkpoints.names()
             kept = f"checkpoint {names[0]} is from before" if names else "there was no checkpoint yet"
             raise LearningError(
-                f"the loss became {loss:g} in iteration {self.iteration + 1}, and the policy is of no use any more; {kept}. "
+                f"the loss became {loss:g} in iteration {self.iteration + 1}, and the policy is of no use now; {kept}. "
                 "Lower algorithm.learning_rate, or turn on the normaliser"
             )
 
-    # ---- measuring ----------------------------------------------------------------------------------------------------
+    # ---- measuring -------------------------------------------------------------------------------
 
     def _measurement_due(self, *, ahead: bool = False) -> bool:
         """Whether the policy is to be measured after this iteration; `ahead`: asked before it is learnt from."""
@@ -291,7 +288,7 @@ class Learner:
         self.board.show({**row, "steps_total": self.config.stop.steps, "eta_s": left / max(1e-9, row["steps_per_s"])})
         return row
 
-    # ---- saving and continuing ----------------------------------------------------------------------------------------
+    # ---- saving and continuing -------------------------------------------------------------------
 
     def save(self) -> None:
         """Saves a checkpoint of the complete iterations, if there is something new.

@@ -144,7 +144,7 @@ class Group:
         for env in self.envs:
             env.close()
 
-    # ---- episodes -----------------------------------------------------------------------------------------------------
+    # ---- episodes --------------------------------------------------------------------------------
 
     def _begin(self, e: int, episode: int, first: int) -> None:
         seed, options = seeding.episode(self.config, seeding.EPISODES, self.index, e, episode)
@@ -201,8 +201,8 @@ class Group:
         running = self._running[e]
         options = f" and options {dict(running.options)}" if running.options else ""
         return (
-            f"{self.config.task} {what} (group {self.index}, environment {e}, episode with seed {running.seed}{options}, "
-            f"step {running.length}); reset with this seed to look at it"
+            f"{self.config.task} {what} (group {self.index}, environment {e}, episode with seed {running.seed}"
+            f"{options}, step {running.length}); reset with this seed to look at it"
         )
 
     def _check_observations(self) -> None:
@@ -211,7 +211,7 @@ class Group:
             for e in np.flatnonzero(~np.isfinite(self._raw).all(axis=1)):
                 raise SimulationError(self._where(int(e), "gave an observation that is not finite"))
 
-    # ---- fragments ----------------------------------------------------------------------------------------------------
+    # ---- fragments -------------------------------------------------------------------------------
 
     def collect(self, policy: BehaviourPolicy, package: Package, job: Job) -> Fragment:
         """Collects a fragment.

@@ -72,9 +72,13 @@ class RunFolder:
         if not (run.path / CONFIG).is_file():
             raise CheckpointError(f"{path} is no run folder: there is no {CONFIG} in it")
         before = RunConfig.load(run.path / CONFIG)
-        changed = [f"{key} ({_at(before, key)} to {_at(config, key)})" for key in FIXED if _at(before, key) != _at(config, key)]
+        changed = [
+            f"{key} ({_at(before, key)} to {_at(config, key)})" for key in FIXED if _at(before, key) != _at(config, key)
+        ]
         if changed:
-            raise ConfigError(f"run {run.path} cannot be continued with other values of {', '.join(changed)}; start a new run")
+            raise ConfigError(
+                f"run {run.path} cannot be continued with other values of {', '.join(changed)}; start a new run"
+            )
         if before != config:
             run.write(CONFIG, config.to_yaml())
         return run
@@ -202,6 +206,10 @@ class Figures:
 
 def _plain(row: Mapping[str, float | int | None]) -> dict[str, Any]:
     return {
-        name: "" if value is None or not math.isfinite(value) else round(value, 6) if isinstance(value, float) else value
+        name: ""
+        if value is None or not math.isfinite(value)
+        else round(value, 6)
+        if isinstance(value, float)
+        else value
         for name, value in row.items()
     }

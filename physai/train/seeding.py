@@ -1,4 +1,4 @@
-"""Every random number of a run, as a function of its seed and of what it is for. Nothing depends on who asks, or when."""
+"""Every random number of a run, as a function of its seed and of what it is for. Who asks, and when, is all one."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Clones the task's scripted expert before reinforcement learning begins.
 
-Source: Ross, Gordon, Bagnell 2011, DAgger, https://arxiv.org/abs/1011.0686. The policy is rolled out in a mixture with the
-expert, the expert labels every step, and the mean of the policy is fitted to all labels so far. The value function is left
-to the algorithm (`algorithm.value_warmup_iterations`): returns of a mixture are not those of the clone.
+Source: Ross, Gordon, Bagnell 2011, DAgger, https://arxiv.org/abs/1011.0686. The policy is rolled out in a mixture with
+the expert, the expert labels every step, and the mean of the policy is fitted to all labels so far. The value function
+is left to the algorithm (`algorithm.value_warmup_iterations`): returns of a mixture are not those of the clone.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ def check(env: gym.Env[Any, Any], task: str) -> None:
     if not hasattr(env.unwrapped, "expert_action") or (declared is not None and declared.expert is None):
         raise ConfigError(f"{task} has no scripted expert to start from; remove warm_start from the configuration")
     if not isinstance(env.action_space, gym.spaces.Box):
-        raise ConfigError(f"{task} acts by choices, and only vectors are cloned; remove warm_start from the configuration")
+        raise ConfigError(
+            f"{task} acts by choices, and only vectors are cloned; remove warm_start from the configuration"
+        )
 
 
 def demonstrate(

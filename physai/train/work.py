@@ -1,4 +1,4 @@
-"""The contract between the learner and whoever does its work: a list of jobs, each a pure function, answered in order."""
+"""The contract between the learner and whoever does its work: jobs, each a pure function, answered in order."""
 
 from __future__ import annotations
 

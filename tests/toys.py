@@ -1,0 +1,142 @@
+"""Tiny environments for the tests of the trainer; registered on import: ``toys:Name-v0`` names them anywhere."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+from pathlib import Path
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+
+class Target(gym.Env):
+    """A point is pushed towards the origin; success is to end near it. Observations need normalising."""
+
+    metadata: ClassVar = {"render_modes": [], "render_fps": 10}
+
+    def __init__(self, steps: int = 12, render_mode: str | None = None) -> None:
+        self.observation_space = spaces.Box(-1000.0, 1000.0, (3,), np.float32)
+        self.action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+        self.steps = steps
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.options = dict(options or {})
+        self.at = self.np_random.uniform(-1, 1, 2) * self.options.get("difficulty", 1.0)
+        self.t = 0
+        return self.observe(), {}
+
+    def observe(self):
+        return np.array([100 * self.at[0], self.at[1], 500.0], np.float32)
+
+    def step(self, action):
+        assert np.abs(action).max() <= 1.0
+        self.at = self.at + 0.3 * np.asarray(action, np.float64) + 0.01 * self.np_random.standard_normal(2)
+        self.t += 1
+        distance = float(np.hypot(*self.at))
+        success, lost = distance < 0.1, distance > 3.0
+        reward = 5.0 * success - 0.1 * distance  # to hover beside the goal for ever is worth less than to reach it
+        info = {"is_success": success, "reward_terms": {"near": math.exp(-distance), "there": float(success)}}
+        done, cut = success or lost, self.t >= self.steps
+        if done or cut:
+            info["metrics"] = {"distance": distance}
+        return self.observe(), reward, done, cut and not done, info
+
+    def expert_action(self):
+        return np.clip(-self.at / 0.3, -1, 1).astype(np.float32)
+
+
+class Poisoned(Target):
+    """Its observation becomes NaN in the episodes of one seed in four."""
+
+    def reset(self, *, seed=None, options=None):
+        self.bad = seed is not None and seed % 4 == 0
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action):
+        observation, reward, terminated, truncated, info = super().step(action)
+        if self.bad and self.t == 5:
+            observation[0] = np.nan
+        return observation, reward, terminated, truncated, info
+
+
+class Deadly(Target):
+    """Kills its own process, or hangs, once: the file that PHYSAI_TOY_ONCE names remembers that it has done so."""
+
+    def step(self, action):
+        flag = os.environ.get("PHYSAI_TOY_ONCE", "")
+        if flag and self.t == 3 and not Path(flag).exists():
+            Path(flag).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().step(action)
+
+
+class Explosive(Target):
+    """Pays rewards that make the loss infinite."""
+
+    def step(self, action):
+        observation, _, terminated, truncated, info = super().step(action)
+        return observation, 3e38, terminated, truncated, info
+
+
+def register(name: str, entry: Any, **arguments: Any) -> None:
+    """Registers once."""
+    if name not in gym.registry:
+        gym.register(name, entry, **arguments)
+
+
+register("Target-v0", Target)
+register("Poisoned-v0", Poisoned)
+register("Deadly-v0", Deadly)
+register("Explosive-v0", Explosive)
+
+
+def small(task: str = "toys:Target-v0", **changes: Any) -> dict[str, Any]:
+    """Values of a configuration that trains in a second; nested tables in `changes` are merged."""
+    values: dict[str, Any] = {
+        "task": task,
+        "seed": 3,
+        "name": "run",
+        "algorithm": {"batch_size": 32, "epochs": 2, "network": [8]},
+        "rollout": {"groups": 2, "envs_per_group": 2, "steps": 16, "actors": 2, "timeout_s": 60},
+        "stop": {"steps": 64 * 5, "episodes": 4, "every_steps": 128},
+        "checkpoint": {"every_iterations": 1, "keep": 3},
+        "curriculum": {"easy_fraction": 0.5},
+    }
+    for key, value in changes.items():
+        values[key] = {**values.get(key, {}), **value} if isinstance(value, dict) else value
+    return values
+
+
+def learn(values: dict[str, Any], stop_after: int | None = None) -> Any:
+    """Trains in this process without Ray, and returns the learner; `stop_after` iterations somebody asks it to stop."""
+    from physai.config import RunConfig
+    from physai.train.driver import inspect
+    from physai.train.learner import Learner
+    from physai.train.progress import TerminalBoard
+    from physai.train.run_dir import RunFolder
+    from physai.train.work import InProcessFleet
+    from physai_envs.registry import slug
+
+    config = RunConfig.model_validate(values)
+    folder = Path(config.storage) / slug(config.task) / "run"
+    run = RunFolder.reopen(folder, config) if folder.exists() else RunFolder.create(config)
+
+    class Board(TerminalBoard):
+        lines: ClassVar[list[str]] = []
+
+        def show(self, row):
+            if row["iteration"] == stop_after:
+                self.stop_asked.set()
+
+        def say(self, text):
+            self.lines.append(text)
+
+    learner = Learner(config, inspect(config), InProcessFleet(config), run, Board("", shown=False))
+    learner.board.lines = []
+    learner.outcome = learner.run()
+    return learner
