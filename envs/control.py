@@ -21,7 +21,7 @@ from physai_envs.robot import Robot
 DAMPING = 0.05  # of the least squares [m]: bounds joint speeds near singular poses
 POSE_GAIN_HZ = 8.0  # 1/s, how fast the tip returns to where the command wants it
 GRIP_GAIN_HZ = 10.0  # 1/s, how fast fingers return to where the command wants them
-PRESS_SPEED = 0.3  # m/s, told to blocked fingers; Bullet loses a contact for one step in 1e5, so no faster than needed
+PRESS_SPEED = 0.3  # m/s, told to blocked fingers; Bullet loses a contact for a step now and then: no faster than needed
 XYZ = ("x", "y", "z")
 
 

@@ -166,6 +166,7 @@ def test_every_layout_has_a_way_and_free_ends(env: TaskEnv) -> None:
         for i, o in enumerate(hall.obstacles):
             assert abs(o.x) + o.half_x <= HALF_X - GAP + 1e-9 and abs(o.y) + o.half_y <= HALF_Y - GAP + 1e-9
             assert all(o.gap(p.x, p.y, p.half_x, p.half_y) >= GAP for p in hall.obstacles[:i])
+            assert all(o.gap(lane.x, lane.y, lane.half_x, lane.half_y) >= -1e-9 for lane in hall.lanes)
         assert hall.free(*place, task.CLEAR - 1e-6) and hall.free(*memory.goal, task.CLEAR - 1e-6)
         assert 4.0 <= memory.first.distance <= 13.0
         assert reachable(hall, place, memory.goal)

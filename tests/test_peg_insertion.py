@@ -65,14 +65,23 @@ def test_difficulty_moves_the_start(env):
 def test_rewards_at_named_states(env):
     env.reset(seed=0, options={"difficulty": 0.1})
     scene = env.scene
-    inside = peg.depth(scene)
     # 2/3 of the way from the mouth to 81 % of the depth
-    assert inside == pytest.approx(peg.DEPTH * (1 - 0.1 / 0.3) * 0.9 * 0.9, abs=1e-4)
-    assert peg.engaged(scene) == 1.0
+    inside = peg.DEPTH * (1 - 0.1 / 0.3) * 0.9 * 0.9
+    assert peg.depth(scene) == pytest.approx(inside, abs=1e-4)
+    assert peg.insert(scene) == pytest.approx(inside / peg.DEPTH, abs=1e-2)
     assert not peg.inserted(scene)
+    # a Gaussian that is 0.1 at 10 cm: 0.1 ** (gap / 0.1) ** 2
     gap = peg.DEPTH - inside
-    assert peg.fine(scene) == pytest.approx(2 / (np.exp(100 * gap) + np.exp(-100 * gap)), rel=1e-3)
+    assert peg.reach(scene) == pytest.approx(0.1 ** (gap / 0.1) ** 2, rel=1e-3)
+    assert peg.align(scene) == pytest.approx(1.0, abs=1e-3)
     assert peg.contact_force(scene) == 0.0
+
+
+def test_being_done_is_worth_more_than_any_waiting(env):
+    """No state that lasts pays more than zero a step, so an episode that ends by success loses nothing."""
+    best = {term.name: term.high if term.weight > 0 else term.low for term in env.task.rewards}
+    best["time"] = 1.0
+    assert sum(term.weight * best[term.name] for term in env.task.rewards) <= 1e-9
 
 
 def test_hard_contact_ends_the_episode(env):

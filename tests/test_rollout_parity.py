@@ -114,7 +114,7 @@ def test_statistics_and_rewards_are_those_of_vecnormalize():
 
 
 def test_a_group_that_moves_to_another_worker_goes_on_bit_for_bit():
-    config = configure("toys:Target-v0", curriculum={"easy_fraction": 0.5}, rollout={"steps": 17})
+    config = configure("toys:Target-v0", curriculum={"easy_fraction": 0.5}, rollout={"steps": 25})
     model, normalizer = parts(config)
     stays, moves = RolloutWorker(config), RolloutWorker(config)
     first = stays.sample(package(model, normalizer), Job(0, 0, None))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,16 +10,15 @@ import gymnasium as gym
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from stable_baselines3.common.distributions import DiagGaussianDistribution
 from stable_baselines3.common.policies import ActorCriticPolicy
-from torch.distributions import Distribution
+from torch.distributions import Categorical, Distribution, Normal
 
 from physai.config import RunConfig
 from physai.spec import PolicySpec
 from physai.train.algorithms.ppo import policy_arguments
 from physai.train.normalizer import Frozen
 
-LOG_SQRT_2PI = math.log(math.sqrt(2.0 * math.pi))
+FUNCTIONS = {torch.nn.Tanh: torch.tanh, torch.nn.ReLU: torch.relu, torch.nn.ELU: torch.nn.functional.elu}
 
 
 @dataclass(frozen=True)
@@ -52,10 +50,10 @@ class BehaviourPolicy:
         policy.set_training_mode(False)
         self.policy = policy
         self.discrete = isinstance(action_space, gym.spaces.Discrete)
-        self._gaussian = isinstance(policy.action_dist, DiagGaussianDistribution)
-        self._policy_net, self._value_net = policy.mlp_extractor.policy_net, policy.mlp_extractor.value_net
+        self._actor = _Network(policy.mlp_extractor.policy_net, policy.action_net)
+        self._critic = _Network(policy.mlp_extractor.value_net, policy.value_net)
         self._loaded: tuple[str, int] | None = None
-        self._std = self._log_std = self._variance = torch.zeros(0)
+        self._std = torch.zeros(0)
 
     def load(self, package: Package) -> None:
         """Takes over a policy version."""
@@ -65,42 +63,60 @@ class BehaviourPolicy:
             for name, value in self.policy.state_dict().items():
                 # Arrays from the object store are read-only, which torch warns about; parameters are small.
                 value.copy_(torch.from_numpy(np.array(package.weights[name])))
-            if self._gaussian:
+            if not self.discrete:
                 self._std = self.policy.log_std.exp()
-                self._log_std, self._variance = self._std.log(), self._std**2
         self._loaded = (package.learner, package.version)
 
-    def sample(
-        self, observations: NDArray[np.float32]
-    ) -> tuple[NDArray[Any], NDArray[np.float32], NDArray[np.float32]]:
+    def sample(self, observations: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[np.float32], NDArray[Any]]:
         """Draws actions as `ActorCriticPolicy.forward` does, with the same use of PyTorch's generator.
 
         Args:
             observations: (n, m), normalised.
 
         Returns:
-            actions (n, k) or (n,) for choices, values (n,), log-probabilities (n,).
+            actions (n, k), or (n,) for choices; values (n,); mean actions (n, k), or logits (n, choices). `log_probs`
+            takes the last, for many steps at once.
         """
         seen = torch.from_numpy(observations)
-        if not self._gaussian:
-            actions, values, log_probs = self.policy(seen)
-            return actions.numpy(), values.flatten().numpy(), log_probs.numpy()
-        values = self.policy.value_net(self._value_net(seen))
-        mean = self.policy.action_net(self._policy_net(seen))
-        actions = mean + torch.empty(mean.shape).normal_() * self._std
-        log_probs = -((actions - mean) ** 2) / (2 * self._variance) - self._log_std - LOG_SQRT_2PI
-        return actions.numpy(), values.flatten().numpy(), log_probs.sum(dim=1).numpy()
+        values, mean = self._critic(seen), self._actor(seen)
+        if self.discrete:
+            actions = Categorical(logits=mean).sample()
+        else:
+            actions = mean + torch.empty(mean.shape).normal_() * self._std
+        return actions.numpy(), values.flatten().numpy(), mean.numpy()
+
+    def log_probs(self, actions: NDArray[Any], means: NDArray[Any]) -> NDArray[np.float32]:
+        """Returns the log-probabilities of drawn actions; the last axis is that of the elements or choices."""
+        drawn, mean = torch.from_numpy(actions), torch.from_numpy(means)
+        if self.discrete:
+            return Categorical(logits=mean).log_prob(drawn).numpy()
+        return Normal(mean, self._std.expand_as(mean)).log_prob(drawn).sum(dim=-1).numpy()
 
     def mean(self, observations: NDArray[np.float32]) -> NDArray[Any]:
         """Returns the most likely actions (n, k), or (n,) for choices."""
-        seen = torch.from_numpy(observations)
-        logits = self.policy.action_net(self._policy_net(seen))
+        logits = self._actor(torch.from_numpy(observations))
         return (logits.argmax(dim=1) if self.discrete else logits).numpy()
 
     def values(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
         """Returns the values (n,) of normalised observations (n, m)."""
-        seen = torch.from_numpy(observations)
-        return self.policy.value_net(self._value_net(seen)).flatten().numpy()
+        return self._critic(torch.from_numpy(observations)).flatten().numpy()
+
+
+class _Network:
+    """A perceptron as a row of function calls; calling modules costs as much as the arithmetic of a few rows."""
+
+    def __init__(self, body: torch.nn.Sequential, head: torch.nn.Linear) -> None:
+        self._steps: list[tuple[Any, tuple[torch.Tensor, ...]]] = []
+        for module in (*body, head):
+            if isinstance(module, torch.nn.Linear):
+                self._steps.append((torch.nn.functional.linear, (module.weight, module.bias)))
+            else:
+                self._steps.append((FUNCTIONS[type(module)], ()))
+
+    def __call__(self, values: torch.Tensor) -> torch.Tensor:
+        for function, parameters in self._steps:
+            values = function(values, *parameters)
+        return values
 
 
 class Deterministic:

@@ -252,6 +252,7 @@ class Group:
         observations, actions, sent = arrays["observations"], arrays["actions"], arrays["sent"]
         raw = np.zeros((steps, *self._raw.shape), np.float32)
         rewards, returns = np.zeros((steps, n), np.float32), np.zeros((steps, n))
+        means: list[NDArray[np.float32]] = []
         cut: list[tuple[int, int, NDArray[np.float32]]] = []  # where the clock ended an episode, and what was seen then
         episodes: list[Episode] = []
         low, high = (None, None) if policy.discrete else (self.action_space.low, self.action_space.high)
@@ -260,7 +261,8 @@ class Group:
         for t in range(steps):
             raw[t], arrays["episode_starts"][t] = self._raw, dones
             observations[t] = normalizer.observations(self._raw)
-            drawn, arrays["values"][t], arrays["log_probs"][t] = policy.sample(observations[t])
+            drawn, arrays["values"][t], mean = policy.sample(observations[t])
+            means.append(mean)
             actions[t] = drawn.reshape(actions.shape[1:])
             sent[t] = drawn if low is None else np.minimum(np.maximum(drawn, low), high)
             dones = np.zeros(n, bool)
@@ -277,6 +279,7 @@ class Group:
                     self._begin(e, self._running[e].episode + 1, t + 1)
             self._check_observations()
         arrays["rewards"] = normalizer.rewards(rewards)
+        arrays["log_probs"] = policy.log_probs(actions[..., 0] if policy.discrete else actions, np.stack(means))
         gamma = np.float32(self.config.algorithm.gamma)
         for t, e, observation in cut:
             # One by one and not as a batch: matrix products of another height differ in the last bit.
@@ -291,7 +294,7 @@ class Group:
             "observations": np.zeros((steps, n, *shape), np.float32),
             "actions": np.zeros((steps, n, *(action or (1,))), kind),
             "sent": np.zeros((steps, n, *action), kind),
-            **{name: np.zeros((steps, n), np.float32) for name in ("episode_starts", "values", "log_probs")},
+            **{name: np.zeros((steps, n), np.float32) for name in ("episode_starts", "values")},
         }
 
     def _finished(self, e: int, info: Mapping[str, Any]) -> Episode:

@@ -36,6 +36,7 @@ def policy_arguments(config: AlgorithmConfig, action_space: gym.Space[Any]) -> d
     arguments: dict[str, Any] = {
         "net_arch": {"pi": layers, "vf": layers},
         "activation_fn": ACTIVATIONS[config.activation],
+        "optimizer_kwargs": {"eps": 1e-5, "fused": True},  # eps as stable-baselines3 has it where nothing is given
     }
     if isinstance(action_space, gym.spaces.Box):
         arguments["log_std_init"] = config.log_std_init
