@@ -268,9 +268,12 @@ class World:
         """Bullet's contact points of `body`: 2 the other body's id, 3 and 4 the links, 8 distance, 9 normal force."""
         return bullet.getContactPoints(body.id, physicsClientId=self.client)
 
-    def rays(self, start: Sequence[Vector], end: Sequence[Vector]) -> Sequence[tuple[Any, ...]]:
-        """Casts rays [m]; each hit is (body id, link, fraction, point, normal)."""
-        return bullet.rayTestBatch(start, end, physicsClientId=self.client)
+    def rays(
+        self, start: Sequence[Vector], end: Sequence[Vector], frame: Body | None = None
+    ) -> Sequence[tuple[Any, ...]]:
+        """Casts rays [m], in the world or in the base frame of a body; each hit is (body id, link, fraction, point, normal)."""
+        parent = -1 if frame is None else frame.id
+        return bullet.rayTestBatch(start, end, 1, parent, -1, physicsClientId=self.client)
 
     def camera(
         self, eye: Vector, target: Vector, width: int, height: int, field_of_view_deg: float = 50.0,

@@ -166,19 +166,32 @@ class PolicySpec:
         return any(term.kind == "discrete" for term in self.actions)
 
     @cached_property
+    def _scaled(self) -> NDArray[np.bool_]:
+        """Where the policy's range is not that of the command; the others may be infinite."""
+        differs: NDArray[np.bool_] = (self.policy_low != self.command_low) | (self.policy_high != self.command_high)
+        return differs
+
+    @cached_property
     def command_scale(self) -> Float32:
         """Factor of the affine map from the policy's range to commands, shape (action_size,)."""
-        return (self.command_high - self.command_low) / (self.policy_high - self.policy_low)
+        part, scale = self._scaled, np.ones(self.action_size, np.float32)
+        scale[part] = (self.command_high[part] - self.command_low[part]) / (
+            self.policy_high[part] - self.policy_low[part]
+        )
+        return scale
 
     @cached_property
     def command_offset(self) -> Float32:
         """Offset of the affine map from the policy's range to commands, shape (action_size,)."""
-        return self.command_low - self.policy_low * self.command_scale
+        part, offset = self._scaled, np.zeros(self.action_size, np.float32)
+        offset[part] = self.command_low[part] - self.policy_low[part] * self.command_scale[part]
+        return offset
 
     def to_action(self, command: ArrayLike) -> Float32:
         """Maps commands back to the policy's range, shape (..., action_size)."""
         action = (np.asarray(command, dtype=np.float32) - self.command_offset) / self.command_scale
-        return np.minimum(np.maximum(action, self.policy_low), self.policy_high)
+        within: Float32 = np.minimum(np.maximum(action, self.policy_low), self.policy_high)
+        return within
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain JSON types; `from_dict` restores an equal object."""

@@ -92,8 +92,8 @@ def test_scan_equals_rays_cast_one_by_one_from_the_middle(env: TaskEnv) -> None:
     for seed in range(5):
         env.reset(seed=TEST_SEED_START + seed)
         (x, y, _), yaw = env.scene.robot.body.position, yaw_of(env.scene.robot.body.orientation)
-        ranges = env.scene.memory.lidar.scan(x, y, math.cos(yaw), math.sin(yaw))
-        put(env, x, y, yaw)
+        put(env, x, y, yaw)  # level
+        ranges = env.scene.memory.lidar.scan()
         env.scene.robot.body.place((0.0, 0.0, 50.0))  # out of the way of rays from its own middle
         for i, found in enumerate(ranges):
             angle = yaw + i * 2 * math.pi / task.RAYS
@@ -115,7 +115,8 @@ def test_scanner_sees_everything_that_can_be_hit(env: TaskEnv) -> None:
             for away in (0.5, 1.0, 2.0):  # m, from the front of the robot
                 face = half[1] if yaw else half[0]
                 place = -face - away - HALF_LENGTH
-                ranges = env.scene.memory.lidar.scan(place, 0.0, 1.0, 0.0)
+                put(env, place, 0.0, 0.0)
+                ranges = env.scene.memory.lidar.scan()
                 assert ranges[0] == pytest.approx(away + HALF_LENGTH, abs=1e-3)
                 assert env.scene.memory.lidar.clearance(ranges) <= away + 1e-3
 

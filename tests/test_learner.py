@@ -117,3 +117,24 @@ def test_ppo_learns_the_toy(tmp_path):
     )  # fmt: skip
     learner = toys.learn(values)
     assert learner.outcome.met, learner.best
+
+
+def test_half_a_warm_start_is_begun_anew(tmp_path, monkeypatch):
+    values = toys.small(storage=str(tmp_path), warm_start={"rounds": 2, "episodes": 4, "epochs": 1})
+    with monkeypatch.context() as patch:
+        patch.setattr(toys, "stop_on", "round 2")
+        stopped = toys.learn(values)
+    assert stopped.outcome.stopped and stopped.run_folder.checkpoints.names() == []
+    whole = toys.learn({**values, "storage": str(tmp_path / "whole")})
+    for name, value in toys.learn(values).model.weights().items():
+        np.testing.assert_array_equal(value, whole.model.weights()[name])
+
+
+def test_a_run_that_is_stopped_while_it_is_measured_measures_when_it_goes_on(tmp_path, monkeypatch):
+    values = toys.small(storage=str(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(toys, "stop_on", "measuring")
+        stopped = toys.learn(values)
+    assert stopped.outcome.stopped and stopped.iteration == 2 and stopped.best is None
+    whole = toys.learn({**values, "storage": str(tmp_path / "whole")})
+    assert toys.learn(values).best == whole.best

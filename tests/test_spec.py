@@ -53,3 +53,11 @@ def test_limits_spread_or_match():
     assert limits(2, 3) == (2.0, 2.0, 2.0)
     with pytest.raises(ValueError, match="2 limits given for 3 elements"):
         limits((1.0, 2.0), 3)
+
+
+def test_a_command_without_limits_passes_unchanged():
+    endless = (float("inf"),)
+    action = ActionSpec("force", ("f",), "N", (-np.inf,), endless, policy_low=(-np.inf,), policy_high=endless)
+    free = PolicySpec("x", 20.0, (), (action,))
+    np.testing.assert_array_equal(ActionMap(free)([123.5]), [123.5])
+    np.testing.assert_array_equal(free.to_action([123.5]), [123.5])

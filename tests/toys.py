@@ -112,6 +112,9 @@ def small(task: str = "toys:Target-v0", **changes: Any) -> dict[str, Any]:
     return values
 
 
+stop_on = ""  # somebody asks the run to stop as soon as it says this
+
+
 def learn(values: dict[str, Any], stop_after: int | None = None) -> Any:
     """Trains in this process without Ray, and returns the learner; `stop_after` iterations somebody asks it to stop."""
     from physai.config import RunConfig
@@ -135,6 +138,10 @@ def learn(values: dict[str, Any], stop_after: int | None = None) -> Any:
 
         def say(self, text):
             self.lines.append(text)
+
+        def phase(self, text):
+            if stop_on and stop_on in text:
+                self.stop_asked.set()
 
     learner = Learner(config, inspect(config), InProcessFleet(config), run, Board("", shown=False))
     learner.board.lines = []

@@ -45,7 +45,10 @@ SCAN_DROPOUT = 0.01  # share of rays without return, on dark or shiny goods
 def build(s: Scene) -> None:
     m, body = s.memory, s.robot.body
     m.hall = Hall(s.world, racks=MAX_RACKS, pallets=MAX_PALLETS, carts=MAX_CARTS)
-    m.lidar = Lidar(s.world, rays=RAYS, height=SCAN_HEIGHT, reach=REACH, half_length=HALF_LENGTH, half_width=HALF_WIDTH)
+    m.lidar = Lidar(
+        s.world, body, rays=RAYS, height=SCAN_HEIGHT - HEIGHT, reach=REACH,
+        half_length=HALF_LENGTH, half_width=HALF_WIDTH,
+    )  # fmt: skip
     s.add_sensor("bumper", Bumper(s.world, body, s["floor"], lambda: m.last.clearance, BUMPER_NEAR))
     m.tick = -1  # of the last view
     s.world.marker("goal", WITHIN, (0.1, 0.75, 0.3, 1.0))
@@ -98,9 +101,10 @@ def now(s: Scene) -> View:
 def _look(s: Scene) -> View:
     m, (position, orientation) = s.memory, s.robot.body.pose
     yaw, place = yaw_of(orientation), position[:2]
-    cos, sin = math.cos(yaw), math.sin(yaw)
-    ranges = m.lidar.scan(*place, cos, sin)
-    return View(place, (cos, sin), math.dist(place, m.goal), 1.0 / ranges, m.lidar.clearance(ranges))
+    ranges = m.lidar.scan()
+    return View(
+        place, (math.cos(yaw), math.sin(yaw)), math.dist(place, m.goal), 1.0 / ranges, m.lidar.clearance(ranges)
+    )
 
 
 def scan(s: Scene) -> NDArray[np.float64]:

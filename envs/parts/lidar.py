@@ -9,7 +9,7 @@ from operator import itemgetter
 import numpy as np
 from numpy.typing import NDArray
 
-from physai_envs.world import Body, World
+from physai_envs.world import Body, Vector, World
 
 HIT_FRACTION = itemgetter(2)  # of the engine's description of a hit
 OUTSIDE = 0.005  # m, by which rays start outside of the robot, so that they do not see the robot itself
@@ -25,38 +25,34 @@ class Lidar:
     """Distances to whatever stands around a robot, in one horizontal plane, by the engine's own ray casts.
 
     Ranges are measured from the middle of the robot, as the merged scan of two corner scanners is; ray 0 points ahead,
-    the others follow counterclockwise. The plane is level: on a flat floor the robot tilts by less than 0.3 degrees.
+    the others follow counterclockwise. The plane tilts with the robot.
 
     Args:
         world: the world.
+        body: the robot; the origin of its base frame is its middle.
         rays: how many, evenly spread over 360 degrees.
-        height: of the plane above the floor [m].
+        height: of the plane in the robot's base frame [m].
         reach: largest range [m], also what a ray that hits nothing reads.
         half_length, half_width: of the robot [m].
     """
 
     def __init__(
-        self, world: World, *, rays: int, height: float, reach: float, half_length: float, half_width: float
+        self, world: World, body: Body, *, rays: int, height: float, reach: float, half_length: float, half_width: float
     ) -> None:
-        self._world = world
+        self._world, self._body = world, body
         self.angles = np.arange(rays) * (2.0 * math.pi / rays)
         self.reach, self._rays = reach, rays
         self._skin = outline(self.angles, half_length, half_width)
         self._start = self._skin + OUTSIDE
         self._length = reach - self._start
         directions = np.stack([np.cos(self.angles), np.sin(self.angles)], axis=1)
-        ends = np.concatenate([directions * self._start[:, None], directions * reach])
-        self._ends = np.concatenate([ends, np.ones((2 * rays, 1))], axis=1)  # in the robot's frame, homogeneous
-        self._pose = np.zeros((3, 3))
-        self._pose[2, 2] = height
-        self._points = np.zeros((2 * rays, 3))
+        level = np.full((rays, 1), height)
+        self._near: list[Vector] = np.hstack([directions * self._start[:, None], level]).tolist()
+        self._far: list[Vector] = np.hstack([directions * reach, level]).tolist()
 
-    def scan(self, x: float, y: float, cos: float, sin: float) -> NDArray[np.float64]:
-        """Casts the rays of a robot at (x, y) [m] with heading (cos, sin); returns ranges [m], a new array (rays,)."""
-        pose = self._pose
-        pose[0, 0], pose[0, 1], pose[1, 0], pose[1, 1], pose[2, 0], pose[2, 1] = cos, sin, -sin, cos, x, y
-        points = np.dot(self._ends, pose, out=self._points).tolist()
-        hits = self._world.rays(points[: self._rays], points[self._rays :])
+    def scan(self) -> NDArray[np.float64]:
+        """Casts the rays from where the robot is now; returns ranges [m], a new array (rays,)."""
+        hits = self._world.rays(self._near, self._far, self._body)
         ranges = np.fromiter(map(HIT_FRACTION, hits), float, self._rays)
         ranges *= self._length
         ranges += self._start

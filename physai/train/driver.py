@@ -180,6 +180,7 @@ def _leave(number: int) -> None:
 
 def _conclude(run: RunFolder, outcome: Outcome, board: Board) -> None:
     """Says how it ended, which policy the run hands on, and how to go on."""
+    board.phase("")
     if outcome.stopped:
         board.say(f"stopped after {outcome.steps:,} steps; saved. Continue with: physai train --resume {run.path}")
         return

@@ -84,6 +84,7 @@ class Learner:
         self.version = 0  # of policy and statistics
         self.measured_at = 0  # steps at the last measurement
         self.primed = not (config.normalizer.observations or config.normalizer.rewards)
+        self.cloned = config.warm_start is None
         self.dropped = 0
         self.best: dict[str, Any] | None = None
         self.validation: dict[str, float | None] = {}
@@ -113,6 +114,8 @@ class Learner:
         figures = Figures(self.run_folder.path, self.iteration)
         try:
             self._warm_start()
+            if self.iteration and self._measurement_due():
+                self._measure()  # it was stopped before it came to that
             while not self._done():
                 started = time.perf_counter()
                 fragments = self._collect()
@@ -157,14 +160,14 @@ class Learner:
     # ---- warm start ------------------------------------------------------------------------------
 
     def _warm_start(self) -> None:
-        if self.config.warm_start is None or self._saved_at >= 0:
+        if self.cloned:
             return
         seeding.seed_learner(self.config.seed, seeding.CLONING)
         steps = warm_start.clone(
             self.config, self.model, self.normalizer, self.fleet, self._package, self._waiting, self.board.say
         )
         self.model.num_timesteps += steps
-        self.primed = True
+        self.primed = self.cloned = True
         self._measure()
         self.save()
 
@@ -296,13 +299,13 @@ class Learner:
         Raises:
             StorageError: if it cannot be written; the ones before are untouched.
         """
-        if self._saved_at == self.iteration and self._saved_best == self.best:
-            return
+        if not self.cloned or (self._saved_at == self.iteration and self._saved_best == self.best):
+            return  # half a warm start is begun anew
         self.board.phase(f"iteration {self.iteration}: saving")
         interface, store = self.interface, self.run_folder.checkpoints
         state = {
             "iteration": self.iteration, "measured_at": self.measured_at, "primed": self.primed, "best": self.best,
-            "validation": self.validation, "dropped": self.dropped,
+            "cloned": self.cloned, "validation": self.validation, "dropped": self.dropped,
         }  # fmt: skip
         described = {**interface.spec.to_dict(), "algorithm": self.config.algorithm.name}
         self.model.learn_values_only(False)
@@ -342,6 +345,7 @@ class Learner:
             self.normalizer.restore(arrays)
         state, groups = unpack_state(checkpoint.files["state.npz"])
         self.iteration, self.measured_at, self.primed = state["iteration"], state["measured_at"], state["primed"]
+        self.cloned = state["cloned"]
         self.best, self.validation, self.dropped = state["best"], state["validation"], state["dropped"]
         rollout = self.config.rollout
         if len(groups) == rollout.groups and all(len(group) == rollout.envs_per_group for group in groups.values()):
