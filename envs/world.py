@@ -271,7 +271,7 @@ class World:
     def rays(
         self, start: Sequence[Vector], end: Sequence[Vector], frame: Body | None = None
     ) -> Sequence[tuple[Any, ...]]:
-        """Casts rays [m], in the world or in the base frame of a body; each hit is (body id, link, fraction, point, normal)."""
+        """Casts rays [m], in the world or in a body's base frame; a hit is (body id, link, fraction, point, normal)."""
         parent = -1 if frame is None else frame.id
         return bullet.rayTestBatch(start, end, 1, parent, -1, physicsClientId=self.client)
 

@@ -16,6 +16,7 @@ from physai_envs.control import CompliantPull
 from physai_envs.engine import Physics, Vector
 from physai_envs.geometry import distance, subtract
 from physai_envs.parts.hole import add_hole
+from physai_envs.parts.table import add_table
 from physai_envs.robots.panda import PANDA_PEG
 from physai_envs.sensors import ContactMeter, WrenchSensor
 from physai_envs.task import Camera, Metric, Observation, Randomize, Reward, Scene, Task
@@ -36,7 +37,7 @@ INSIDE = 0.3  # difficulty below which episodes start with the peg in the hole
 
 
 def build(s: Scene) -> None:
-    s.world.box("table", half=(0.35, 0.5, 0.2), position=(0.5, 0.0, -0.2), color=(0.82, 0.78, 0.72, 1.0))
+    add_table(s.world)
     s.world.box("block", half=(0.05, 0.05, 0.0075), color=(0.35, 0.38, 0.42, 1.0))
     add_hole(s.world, "hole", PEG_RADIUS + CLEARANCE, DEPTH)
     s.add_sensor("wrist", WrenchSensor(s.robot))

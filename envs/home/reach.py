@@ -16,6 +16,7 @@ from physai_envs import terms
 from physai_envs.control import EndEffectorTwist
 from physai_envs.engine import Physics, Vector
 from physai_envs.geometry import distance, subtract
+from physai_envs.parts.table import add_table
 from physai_envs.robots.panda import PANDA_GRIPPER
 from physai_envs.task import Camera, Goal, Metric, Observation, Reward, Scene, Task
 
@@ -27,7 +28,7 @@ SPEED = 0.6  # m/s, of each axis
 
 
 def build(s: Scene) -> None:
-    s.world.box("table", half=(0.6, 0.6, 0.02), position=(0.35, 0.0, -0.021), color=(0.82, 0.78, 0.72, 1.0))
+    add_table(s.world)
     s.world.marker("goal", WITHIN, (0.1, 0.75, 0.3, 1.0))
 
 

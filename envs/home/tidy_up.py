@@ -18,6 +18,7 @@ from physai_envs import terms
 from physai_envs.control import EndEffectorTwist, GripperSpeed
 from physai_envs.geometry import distance, norm, rotate, rotate_back, subtract, wrap_angle, yaw_of
 from physai_envs.parts.bin import Bin
+from physai_envs.parts.table import add_table
 from physai_envs.robots.panda import PANDA_GRIPPER
 from physai_envs.task import Camera, Metric, Observation, Randomize, Reward, Scene, Task
 from physai_envs.world import Physics, Vector, quaternion_from_euler
@@ -48,7 +49,7 @@ GAIN, TURN_GAIN = 10.0, 8.0  # 1/s, how fast it closes its errors
 
 
 def build(s: Scene) -> None:
-    s.world.box("table", half=(0.35, 0.5, 0.2), position=(0.5, 0.0, -0.2), color=(0.82, 0.78, 0.72, 1.0))
+    add_table(s.world)
     s.world.box("cube", half=(HALF,) * 3, mass=0.1, color=(0.9, 0.45, 0.1, 1.0))
     BIN.add(s.world, "bin")
 
