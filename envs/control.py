@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import truediv
 from typing import Protocol
 
 import numpy as np
@@ -139,7 +140,7 @@ class _TwistController:
             jacobian @ jacobian.T + self._damping, twist
         )  # numpy's solve checks for longer than it solves
         rates = (jacobian.T @ weights).tolist()
-        worst = max(abs(rate) / limit for rate, limit in zip(rates, robot.velocity_limit, strict=True))
+        worst = max(map(abs, map(truediv, rates, robot.velocity_limit)))
         if worst > 1.0:  # slow down as a whole, so that the direction stays
             rates = [rate / worst for rate in rates]
         robot.body.drive_velocity(robot.joints, rates, robot.effort)

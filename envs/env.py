@@ -96,6 +96,7 @@ class TaskEnv(gym.Env[Any, NDArray[np.float32]]):
         self._sensors = tuple(self.scene.sensors.values())
         self._model = SensorModel(self.policy_spec.observations, self.policy_spec, task.control_hz)
         self._values = np.zeros(self.policy_spec.observation_size)
+        self._ones = np.ones(self.policy_spec.observation_size)
         self._spaces()
         self._started = False
 
@@ -105,7 +106,7 @@ class TaskEnv(gym.Env[Any, NDArray[np.float32]]):
         controllers = [term.bind(self.scene.robot, self._period_s) for term in self.task.actions]
         self._controllers = list(zip(controllers, spec.action_slices.values(), strict=True))
         self._before = tuple(c.before_physics_step for c in controllers if hasattr(c, "before_physics_step"))
-        self._pending: list[NDArray[np.float64]] = []
+        self._pending: list[list[float]] = []
 
     def _spaces(self) -> None:
         spec, goal = self.policy_spec, self.task.goal
@@ -140,15 +141,14 @@ class TaskEnv(gym.Env[Any, NDArray[np.float32]]):
         scene.world.reset()
         scene.rng = np.random.default_rng([seed, task.version, DYNAMICS_STREAM])
         scene.time_s = 0.0
-        scene.action = np.zeros(self.policy_spec.action_size)
-        scene.last_action = scene.action
+        scene.action = scene.last_action = [0.0] * self.policy_spec.action_size
         scene.randomization = {r.name: float(scene.rng.uniform(r.low, r.high)) for r in task.randomization}
         for randomize in task.randomization:
             randomize.apply(scene, scene.randomization[randomize.name])
         task.reset(scene)
         scene.robot.hold_tool()
         self._action_map.reset()
-        self._pending = [np.zeros(self.policy_spec.action_size)] * self._delay_steps
+        self._pending = [scene.action] * self._delay_steps
         for controller, _ in self._controllers:
             controller.reset()
         for sensor in self._sensors:
@@ -197,23 +197,24 @@ class TaskEnv(gym.Env[Any, NDArray[np.float32]]):
             reward = self._compute_reward(observation["achieved_goal"], observation["desired_goal"], info)
         return observation, float(reward), terminated, truncated, info
 
-    def _checked(self, action: Any) -> NDArray[np.float64]:
-        values = np.array(action, dtype=np.float64)
-        if values.shape != self.action_space.shape:
-            raise ActionError(f"action has shape {values.shape}, {self.task.id} takes {self.action_space.shape}")
+    def _checked(self, action: Any) -> list[float]:
+        given = np.asarray(action, dtype=np.float64)
+        if given.shape != self.action_space.shape:
+            raise ActionError(f"action has shape {given.shape}, {self.task.id} takes {self.action_space.shape}")
         if not self._started:
             raise ActionError(f"{self.task.id}: call reset() before step()")
-        total = sum(values.tolist())
+        values: list[float] = given.tolist()
+        total = sum(values)
         if total - total != 0.0:  # NaN or infinite, in one comparison
-            bad = [name for name, part in self.policy_spec.action_slices.items() if not np.isfinite(values[part]).all()]
-            raise ActionError(f"action {', '.join(bad)} is not finite: {values.tolist()}; the robot has not moved")
-        return np.minimum(np.maximum(values, -1.0), 1.0)
+            bad = [name for name, part in self.policy_spec.action_slices.items() if not np.isfinite(given[part]).all()]
+            raise ActionError(f"action {', '.join(bad)} is not finite: {values}; the robot has not moved")
+        return [min(max(value, -1.0), 1.0) for value in values]
 
     def _observe(self) -> Any:
         values, scene = self._values, self.scene
         for function, part in self._readers:
             values[part] = function(scene)
-        total = sum(values.tolist())
+        total = float(values @ self._ones)
         if total - total != 0.0:
             bad = [n for n, part in self.policy_spec.observation_slices.items() if not np.isfinite(values[part]).all()]
             raise SimulationError(

@@ -30,7 +30,7 @@ class Scene:
         difficulty: of this episode, 0 (easiest) to 1.
         rng: generator of this episode; sensor noise has its own.
         time_s: since reset [s].
-        action: last action of the policy, in [-1, 1], (n,).
+        action: last action of the policy, in [-1, 1], (n,); `last_action` is the one before.
     """
 
     def __init__(self, world: World, robot: Robot) -> None:
@@ -41,8 +41,8 @@ class Scene:
         self.difficulty = 1.0
         self.rng = np.random.default_rng(0)
         self.time_s = 0.0
-        self.action: NDArray[np.float64] = np.zeros(0)
-        self.last_action: NDArray[np.float64] = np.zeros(0)
+        self.action: list[float] = []
+        self.last_action: list[float] = []
 
     def __getitem__(self, name: str) -> Body:
         return self.world[name]

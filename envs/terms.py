@@ -68,10 +68,9 @@ def gripper_force(s: Scene) -> float:
 
 def previous_action(s: Scene) -> list[float]:
     """What the policy did last, in [-1, 1]."""
-    return s.action.tolist()
+    return s.action
 
 
 def action_change(s: Scene) -> float:
     """Mean squared change of the action, 0 to 4: what makes motion jerky."""
-    change = s.action - s.last_action
-    return float(change @ change) / len(change)
+    return sum((a - b) ** 2 for a, b in zip(s.action, s.last_action, strict=True)) / len(s.action)

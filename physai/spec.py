@@ -6,7 +6,7 @@ runtime reads it, the documentation is generated from it. Needs numpy alone, so 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import accumulate
@@ -221,25 +221,24 @@ class ActionMap:
     """
 
     def __init__(self, spec: PolicySpec) -> None:
-        self._low, self._high = spec.policy_low.astype(float), spec.policy_high.astype(float)
-        self._scale, self._offset = spec.command_scale.astype(float), spec.command_offset.astype(float)
-        self._rest = np.clip(np.zeros(spec.action_size), spec.command_low, spec.command_high)
-        steps: list[float] = []
-        for term in spec.actions:
-            steps += [v / spec.control_hz for v in term.rate_limit] if term.rate_limit else [np.inf] * term.size
-        self._step = np.array(steps)
-        self._limited = bool(np.isfinite(self._step).any())
-        self.command = self._rest.copy()
+        rates = [rate for term in spec.actions for rate in (term.rate_limit or (np.inf,) * term.size)]
+        self._rows = [
+            (*map(float, row), rate / spec.control_hz)
+            for *row, rate in zip(
+                spec.policy_low, spec.policy_high, spec.command_scale, spec.command_offset, rates, strict=True
+            )
+        ]
+        self._rest = np.clip(np.zeros(spec.action_size), spec.command_low, spec.command_high).tolist()
+        self.command: list[float] = list(self._rest)
 
     def reset(self) -> None:
         """Forgets the last command; the robot stands still."""
-        self.command[:] = self._rest
+        self.command = list(self._rest)
 
-    def __call__(self, action: ArrayLike) -> NDArray[np.float64]:
-        """Returns the command in SI units, shape (action_size,); the array is reused by the next call."""
-        command = self.command
-        target = np.minimum(np.maximum(action, self._low), self._high) * self._scale + self._offset
-        if self._limited:  # minimum and maximum: numpy's clip is several times slower on a few numbers
-            target = np.minimum(np.maximum(target, command - self._step), command + self._step)
-        command[:] = target
+    def __call__(self, action: Iterable[float]) -> list[float]:
+        """Returns the command in SI units, of length action_size. Plain floats: on a few numbers numpy is slower."""
+        self.command = [
+            min(max(min(max(float(value), low), high) * scale + offset, last - step), last + step)
+            for value, last, (low, high, scale, offset, step) in zip(action, self.command, self._rows, strict=True)
+        ]
         return self.command

@@ -147,3 +147,28 @@ def test_easy_fraction_is_the_share_of_easy_episodes():
     assert len(easy) / len(drawn) == pytest.approx(0.25, abs=0.04)
     assert np.mean(easy) == pytest.approx(0.5, abs=0.05)
     assert all(options["wind"] == 2 for options in drawn)
+
+
+@pytest.mark.parametrize("limits", [{}, {"target_kl": 0.01}])
+def test_the_update_is_that_of_stock_ppo(limits):
+    algorithm = {"batch_size": 25, "network": [16, 16], "epochs": 3, "entropy": 0.01, "learning_rate": 3e-3, **limits}
+    config = configure("toys:Target-v0", algorithm=algorithm)
+    model, normalizer = parts(config)
+    model.fragments = [RolloutWorker(config).sample(package(model, normalizer), Job(0, 0, None))]
+    model.collect_rollouts(model.env, model._init_callback(None), model.rollout_buffer, model.n_steps)
+    before = model.weights()
+    logs, after = [], []
+    for train in (model.train, lambda: PPO.train(model)):
+        model.policy.load_state_dict({name: torch.from_numpy(value) for name, value in before.items()})
+        model.policy.optimizer.state.clear()
+        model._n_updates, model.rollout_buffer.pos, model.rollout_buffer.full = 0, config.rollout.steps, True
+        seeding.seed_learner(1)
+        train()
+        logs.append(dict(model.logger.name_to_value))
+        after.append(model.weights())
+    for name, value in before.items():
+        np.testing.assert_allclose(after[0][name], after[1][name], atol=2e-6, err_msg=name)
+        assert np.abs(after[0][name] - value).max() > 1e-4, name
+    assert logs[0].keys() == logs[1].keys()
+    for name, value in logs[0].items():
+        assert value == pytest.approx(logs[1][name], rel=1e-3, abs=1e-5), name

@@ -145,7 +145,7 @@ def time_left(s: Scene) -> float:
 
 def previous_command(s: Scene) -> list[float]:
     """What the policy did last, in [-1, 1]: the drive follows it with limited acceleration."""
-    return s.action.tolist()
+    return s.action
 
 
 def progress(s: Scene) -> float:

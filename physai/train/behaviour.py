@@ -15,10 +15,9 @@ from torch.distributions import Categorical, Distribution, Normal
 
 from physai.config import RunConfig
 from physai.spec import PolicySpec
+from physai.train.algorithms.network import Network
 from physai.train.algorithms.ppo import policy_arguments
 from physai.train.normalizer import Frozen
-
-FUNCTIONS = {torch.nn.Tanh: torch.tanh, torch.nn.ReLU: torch.relu, torch.nn.ELU: torch.nn.functional.elu}
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,8 @@ class BehaviourPolicy:
         policy.set_training_mode(False)
         self.policy = policy
         self.discrete = isinstance(action_space, gym.spaces.Discrete)
-        self._actor = _Network(policy.mlp_extractor.policy_net, policy.action_net)
-        self._critic = _Network(policy.mlp_extractor.value_net, policy.value_net)
+        self._actor = Network(policy.mlp_extractor.policy_net, policy.action_net)
+        self._critic = Network(policy.mlp_extractor.value_net, policy.value_net)
         self._loaded: tuple[str, int] | None = None
         self._std = torch.zeros(0)
 
@@ -100,23 +99,6 @@ class BehaviourPolicy:
     def values(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
         """Returns the values (n,) of normalised observations (n, m)."""
         return self._critic(torch.from_numpy(observations)).flatten().numpy()
-
-
-class _Network:
-    """A perceptron as a row of function calls; calling modules costs as much as the arithmetic of a few rows."""
-
-    def __init__(self, body: torch.nn.Sequential, head: torch.nn.Linear) -> None:
-        self._steps: list[tuple[Any, tuple[torch.Tensor, ...]]] = []
-        for module in (*body, head):
-            if isinstance(module, torch.nn.Linear):
-                self._steps.append((torch.nn.functional.linear, (module.weight, module.bias)))
-            else:
-                self._steps.append((FUNCTIONS[type(module)], ()))
-
-    def __call__(self, values: torch.Tensor) -> torch.Tensor:
-        for function, parameters in self._steps:
-            values = function(values, *parameters)
-        return values
 
 
 class Deterministic:

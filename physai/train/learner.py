@@ -116,14 +116,16 @@ class Learner:
             self._warm_start()
             if self.iteration and self._measurement_due():
                 self._measure()  # it was stopped before it came to that
+            started = time.perf_counter()
             while not self._done():
-                started = time.perf_counter()
                 fragments = self._collect()
                 self._learn(fragments)
                 due = self._measurement_due()
                 if due:
                     self._measure()
-                figures.add(self._row(fragments, time.perf_counter() - started))
+                now = time.perf_counter()
+                figures.add(self._row(fragments, now - started))
+                started = now
                 if due or self.iteration % self.config.checkpoint.every_iterations == 0:
                     self.save()
         except StopAskedError:

@@ -22,6 +22,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from physai.config import AlgorithmConfig, RunConfig
+from physai.train.algorithms.update import update
 from physai.train.normalizer import SpacesOnly
 
 if TYPE_CHECKING:
@@ -86,6 +87,13 @@ class FleetPPO(PPO):
         rollout_buffer.compute_returns_and_advantage(last_values=last_values, dones=dones)
         callback.on_rollout_end()
         return bool(goes_on)
+
+    def train(self) -> None:
+        """Learns from the buffer, as `PPO.train` does."""
+        if isinstance(self.action_space, gym.spaces.Box):
+            update(self)
+        else:
+            super().train()
 
     def learn_values_only(self, only: bool) -> None:
         """Freezes everything but the value function, or releases it."""
