@@ -9,10 +9,11 @@ import pytest
 import toys
 
 from physai.config import RunConfig
-from physai.errors import ConfigError, SimulationError
+from physai.errors import ClusterError, ConfigError, SimulationError
 from physai.policy import load_policy
 from physai.train.algorithms.ppo import FleetPPO, build
 from physai.train.checkpoint import CheckpointStore
+from physai.train.cluster import connected
 from physai.train.driver import inspect
 from physai.train.learner import LearningError
 
@@ -32,7 +33,7 @@ def test_the_run_stops_when_the_bar_is_met_on_held_out_episodes_and_hands_on_tha
     assert [line.partition(":")[0] for line in learner.board.lines] == [
         f"warm start, round {n} of 3" for n in (1, 2, 3)
     ]
-    assert "100% expert" in learner.board.lines[0] and "25% expert" in learner.board.lines[2]
+    assert "40 of 40 succeeded with 100% expert" in learner.board.lines[0] and "25% expert" in learner.board.lines[2]
     assert 120 <= learner.steps <= 3 * 40 * 12  # demonstrations count
     policy = load_policy(run)
     towards = policy.act(np.array([[50, 0, 500], [-50, 0, 500]], np.float32))
@@ -119,6 +120,14 @@ def test_ppo_learns_the_toy(tmp_path):
     assert learner.outcome.met, learner.best
 
 
+def test_a_cluster_that_does_not_answer_is_one_sentence_at_once():
+    with (
+        pytest.raises(ClusterError, match=r"no Ray cluster answers at '127.0.0.1:1' .*leave out --address"),
+        connected("127.0.0.1:1"),
+    ):
+        pass
+
+
 def test_half_a_warm_start_is_begun_anew(tmp_path, monkeypatch):
     values = toys.small(storage=str(tmp_path), warm_start={"rounds": 2, "episodes": 4, "epochs": 1})
     with monkeypatch.context() as patch:
@@ -136,5 +145,6 @@ def test_a_run_that_is_stopped_while_it_is_measured_measures_when_it_goes_on(tmp
         patch.setattr(toys, "stop_on", "measuring")
         stopped = toys.learn(values)
     assert stopped.outcome.stopped and stopped.iteration == 2 and stopped.best is None
-    whole = toys.learn({**values, "storage": str(tmp_path / "whole")})
-    assert toys.learn(values).best == whole.best
+    continued = toys.learn(values, stop_after=3)
+    assert continued.measured_at == stopped.steps < continued.steps
+    assert continued.best["steps"] == stopped.steps

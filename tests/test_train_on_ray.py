@@ -27,7 +27,7 @@ TESTS = str(Path(__file__).parent)
 
 @pytest.fixture(scope="module")
 def one_ray():
-    """A Ray that the tests of this file share; toys.Deadly dies once in it."""
+    """A Ray that the tests of this file share; toys.Deadly dies and hangs once in it."""
     with tempfile.TemporaryDirectory(prefix="t-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         os.environ["PHYSAI_TOY_ONCE"] = str(Path(folder) / "died")
         ray.init(
@@ -72,14 +72,14 @@ def test_with_a_lag_of_one_collection_overlaps_and_the_run_ends_the_same_way(one
     assert int(rows[-1][header.index("steps")]) == 320
 
 
-def test_an_actor_that_is_killed_is_replaced_without_a_trace_in_the_result(one_ray, tmp_path):
+def test_actors_that_die_or_hang_are_replaced_without_a_trace_in_the_result(one_ray, tmp_path):
     flag = Path(os.environ["PHYSAI_TOY_ONCE"])
     assert not flag.exists()
-    values = toys.small("toys:Deadly-v0", storage=str(tmp_path / "killed"))
+    values = toys.small("toys:Deadly-v0", storage=str(tmp_path / "killed"), rollout={"timeout_s": 10})
     run = train(RunConfig.model_validate(values), quiet=True)
-    assert flag.exists()
+    assert flag.exists() and Path(f"{flag}-hung").exists()
     lines = (run / "progress.csv").read_text().splitlines()
-    assert int(float(lines[-1].split(",")[lines[0].split(",").index("restarts")])) >= 1
+    assert int(float(lines[-1].split(",")[lines[0].split(",").index("restarts")])) >= 2
     alive = toys.learn({**values, "storage": str(tmp_path / "alive")})
     assert everything(toys.learn(values)) == everything(alive)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -65,13 +66,16 @@ class Poisoned(Target):
 
 
 class Deadly(Target):
-    """Kills its own process, or hangs, once: the file that PHYSAI_TOY_ONCE names remembers that it has done so."""
+    """Kills its own process once, then hangs once; files that begin as PHYSAI_TOY_ONCE says remember it."""
 
     def step(self, action):
         flag = os.environ.get("PHYSAI_TOY_ONCE", "")
         if flag and self.t == 3 and not Path(flag).exists():
             Path(flag).touch()
             os.kill(os.getpid(), signal.SIGKILL)
+        if flag and self.t == 5 and not Path(f"{flag}-hung").exists():
+            Path(f"{flag}-hung").touch()
+            time.sleep(1000)
         return super().step(action)
 
 

@@ -1,7 +1,8 @@
 """PegInsertion: push a held peg into a hole that is barely wider, without pressing hard.
 
 Goal      peg of 16 mm diameter 90 % down a hole of 17 mm (0.5 mm clearance a side).
-Start     peg 6 cm above the fixture; the hole anywhere within 5 cm to each side, known to 1 mm.
+Start     peg 6 cm above the fixture; the hole anywhere within 5 cm to each side, measured with 1 mm of noise and a
+          constant error of 0.5 mm.
 Ends      success; failure when the contact force passes 60 N, where a real cell would stop; 8 s (truncated).
 Reward    nearness, alignment and depth less the cost of time; contact force; a stop by force.
 Sources   `tolerance`: arXiv:1801.00690; force limit: under half of the 140 N that ISO/TS 15066 allows on a hand.
@@ -139,7 +140,7 @@ TASK = Task(
     episode_s=8.0,
     actions=(CompliantPull(reach=PULL),),
     observations=(
-        Observation("tip_to_mouth", tip_to_mouth, (3,), "m", -0.3, 0.3, noise_std=0.001),
+        Observation("tip_to_mouth", tip_to_mouth, (3,), "m", -0.3, 0.3, noise_std=0.001, bias_std=0.0005),
         Observation("tip_velocity", terms.tip_velocity, (3,), "m/s", -0.5, 0.5, noise_std=0.002),
         Observation("wrench", wrench, (6,), "N, Nm", -100.0, 100.0, frame="flange", noise_std=0.05),
         Observation("previous_action", terms.previous_action, (3,), "1", -1.0, 1.0, frame="policy"),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import ray
 
@@ -15,6 +18,7 @@ from physai.errors import ClusterError
 
 # Ray puts sockets about 65 characters below this folder, and a socket's path may have 107.
 LONGEST_FOLDER = 40
+KNOCK_S = 5.0
 
 
 @contextmanager
@@ -45,12 +49,26 @@ def connected(address: str | None) -> Iterator[None]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def _answers(address: str) -> None:
+    """Knocks at an address: Ray itself goes on trying for a quarter of an hour.
+
+    Raises:
+        OSError: if nobody answers.
+    """
+    host, colon, port = address.rpartition("://")[2].rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=KNOCK_S).close()
+
+
 def _init(address: str | None, folder: Path | None) -> None:
-    quiet = {"log_to_driver": False, "logging_level": "error", "configure_logging": False}
+    # Ray tells every start that its token authentication is on; it stays on.
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error", "configure_logging": False}
     try:
         if folder is not None:
             ray.init(address="local", num_cpus=os.cpu_count(), include_dashboard=False, _temp_dir=str(folder), **quiet)
         else:
+            _answers(str(address))
             ray.init(address=address, **quiet)
     except (OSError, RuntimeError, ValueError, ConnectionError, ray.exceptions.RayError) as error:
         if address:

@@ -52,7 +52,7 @@ class RunFolder:
         above = Path(config.storage).absolute() / registry.slug(config.task)
         name = config.name or _free_name(above)
         run = cls(above / name, config.checkpoint.keep)
-        if (run.path / CONFIG).exists():
+        if run.checkpoints.names() or (run.path / PROGRESS).exists():  # one that never came to that may be begun anew
             raise ConfigError(
                 f"run {run.path} exists already; continue it with --resume {run.path}, or give another name="
             )
