@@ -140,7 +140,7 @@ def make(name: str, *, visual: bool = False, goal_env: bool = False) -> gym.Env[
             disable_env_checker=True,
         )  # fmt: skip
     try:
-        return gym.make(full_id, render_mode="rgb_array" if visual else None)
+        return gym.make(full_id, **({"render_mode": "rgb_array"} if visual else {}))  # not all of them take it
     except (gym.error.Error, ImportError) as failure:
         raise TaskError(f"Gymnasium cannot make {full_id!r}: {failure}") from failure
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
@@ -43,6 +44,17 @@ def test_foreign_environments_get_a_spec_from_their_spaces():
     np.testing.assert_array_equal(spec.command_high, [2.0])
     np.testing.assert_array_equal(spec.command_scale, [1.0])
     assert registry.policy_spec(registry.make("CartPole-v1")).discrete
+
+
+def test_a_foreign_environment_need_not_know_of_rendering():
+    class Plain(gym.Env):
+        observation_space = action_space = gym.spaces.Box(-1.0, 1.0, (2,), np.float32)
+
+        def __init__(self):
+            pass
+
+    gym.register("PlainToy-v0", entry_point=Plain)
+    registry.make("PlainToy-v0").close()
 
 
 def test_a_space_that_is_not_supported_is_named():
