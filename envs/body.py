@@ -28,7 +28,6 @@ class Body:
         self._home = bullet.getBasePositionAndOrientation(uid, self._client)
         self.joints: dict[str, int] = {}
         self.movable: list[int] = []
-        self.mass: float = bullet.getDynamicsInfo(uid, -1, self._client)[0]
         for index in range(bullet.getNumJoints(uid, self._client)):
             info = bullet.getJointInfo(uid, index, self._client)
             self.joints[info[1].decode()] = index
@@ -108,13 +107,6 @@ class Body:
             forces=zeros,
             physicsClientId=self._client,
         )
-
-    def drive_position(self, joints: list[int], targets: list[float], forces: list[float], gain: float) -> None:
-        """Position motors: each joint closes `gain` of its error a physics step, with at most `forces` [N or Nm]."""
-        bullet.setJointMotorControlArray(
-            self.id, joints, bullet.POSITION_CONTROL, targets, forces=forces,
-            positionGains=[gain] * len(joints), physicsClientId=self._client,
-        )  # fmt: skip
 
     def drive_velocity(self, joints: list[int], targets: list[float], forces: list[float]) -> None:
         """Velocity motors [rad/s or m/s] with at most `forces` [Nm or N]."""

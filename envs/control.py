@@ -68,10 +68,10 @@ class EndEffectorTwist:
 
     def spec(self) -> ActionSpec:
         """Describes the command: (vx, vy, vz[, yaw rate])."""
-        axes, high = XYZ, limits(self.linear, 3)
+        axes, high, unit = XYZ, limits(self.linear, 3), "m/s"
         if self.angular:
-            axes, high = (*XYZ, "yaw"), (*high, self.angular)
-        return ActionSpec(self.name, axes, "m/s", tuple(-v for v in high), high, frame="world")
+            axes, high, unit = (*XYZ, "yaw"), (*high, self.angular), "m/s, rad/s"
+        return ActionSpec(self.name, axes, unit, tuple(-v for v in high), high, frame="world")
 
     def bind(self, robot: Robot, period_s: float) -> Controller:
         """Makes the velocity controller of one robot."""
@@ -136,9 +136,8 @@ class _TwistController:
         )  # fmt: skip
         positions = [state[0] for state in robot.body.joint_states]
         jacobian = robot.body.jacobian(robot.last_link, robot.tip_from_com, positions)[:, self._columns]
-        _, weights, _ = dposv(
-            jacobian @ jacobian.T + self._damping, twist
-        )  # numpy's solve checks for longer than it solves
+        # numpy's own solve checks its arguments for longer than this solves
+        _, weights, _ = dposv(jacobian @ jacobian.T + self._damping, twist)
         rates = (jacobian.T @ weights).tolist()
         worst = max(map(abs, map(truediv, rates, robot.velocity_limit)))
         if worst > 1.0:  # slow down as a whole, so that the direction stays

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from numpy.typing import NDArray
 
 from physai.errors import ActionError, ConfigError, SimulationError, nearest
-from physai.spec import ActionMap, ObservationSpec, PolicySpec
+from physai.spec import ActionMap, PolicySpec
 from physai_envs.robot import Robot
 from physai_envs.task import Scene, Task
 from physai_envs.world import World
@@ -24,7 +24,9 @@ RESET_OPTIONS = ("difficulty",)
 class SensorModel:
     """Noise, bias, dropout and delay of the declared observations, on the flat vector."""
 
-    def __init__(self, terms: tuple[ObservationSpec, ...], spec: PolicySpec, control_hz: float) -> None:
+    def __init__(self, spec: PolicySpec) -> None:
+        terms = spec.observations
+
         def spread(attribute: str) -> NDArray[np.float64]:
             return np.concatenate([np.full(term.size, getattr(term, attribute)) for term in terms])
 
@@ -33,7 +35,9 @@ class SensorModel:
         self._low, self._high = spec.observation_low.astype(float), spec.observation_high.astype(float)
         self._bias = np.zeros(spec.observation_size)
         self._delays = [
-            (spec.observation_slices[term.name], round(term.delay_s * control_hz)) for term in terms if term.delay_s
+            (spec.observation_slices[term.name], round(term.delay_s * spec.control_hz))
+            for term in terms
+            if term.delay_s
         ]
         self._history: list[list[NDArray[np.float64]]] = []
         self._rng = np.random.default_rng(0)
@@ -94,7 +98,7 @@ class TaskEnv(gym.Env[Any, NDArray[np.float32]]):
         slices = self.policy_spec.observation_slices
         self._readers = [(term.function, slices[term.name]) for term in self._terms]
         self._sensors = tuple(self.scene.sensors.values())
-        self._model = SensorModel(self.policy_spec.observations, self.policy_spec, task.control_hz)
+        self._model = SensorModel(self.policy_spec)
         self._values = np.zeros(self.policy_spec.observation_size)
         self._ones = np.ones(self.policy_spec.observation_size)
         self._spaces()

@@ -120,7 +120,6 @@ class Robot:
             raise AssetError(f"{model.urdf} has no joint {missing[0]!r}; it has: {', '.join(self.body.joints)}")
         self.joints = [self.body.joints[name] for name in model.joints]
         infos = [self.body.joint_info(name) for name in model.joints]
-        self.lower, self.upper = [i[8] for i in infos], [i[9] for i in infos]
         self.effort, self.velocity_limit = [i[10] for i in infos], [i[11] for i in infos]
         order = [self.body.movable.index(joint) for joint in self.joints]
         if order != list(range(order[0], order[0] + len(order))):

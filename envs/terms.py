@@ -22,15 +22,6 @@ def tolerance(x: float, low: float, high: float, margin: float) -> float:
     return math.exp(-0.5 * (outside / margin * scale) ** 2)
 
 
-def squash(x: float, a: float, b: float) -> float:
-    """Keypoint kernel ``(2 + b) / (exp(a x) + b + exp(-a x))``, scaled to 1 at x = 0.
-
-    Source: Y. Narang et al., "Factory: Fast Contact for Robotic Assembly", 2022, arXiv:2205.03532.
-    """
-    e = math.exp(min(a * abs(x), 50.0))
-    return (2.0 + b) / (e + b + 1.0 / e)
-
-
 def joint_positions(s: Scene) -> list[float]:
     """Positions of the driven joints [rad or m]."""
     return s.robot.joint_positions

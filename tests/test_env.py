@@ -21,7 +21,7 @@ def readings(values, steps=4000, **noise):
     task = registry.task("reach")
     term = replace(task.observations[0].spec(), shape=(4,), low=(-10.0,) * 4, high=(10.0,) * 4, **noise)
     spec = replace(task.policy_spec(), observations=(term,))
-    model = SensorModel((term,), spec, 20.0)
+    model = SensorModel(spec)
     model.reset(np.random.default_rng(0))
     return np.array([model.apply(np.array(values, dtype=float)) for _ in range(steps)])
 
