@@ -79,6 +79,15 @@ class Deadly(Target):
         return super().step(action)
 
 
+class Slow(Target):
+    """Takes a minute for a step as soon as the file is there that PHYSAI_TOY_SLOW names."""
+
+    def step(self, action):
+        if Path(os.environ.get("PHYSAI_TOY_SLOW") or "/nowhere").exists():
+            time.sleep(60)
+        return super().step(action)
+
+
 class Explosive(Target):
     """Pays rewards that make the loss infinite."""
 
@@ -97,6 +106,7 @@ register("Target-v0", Target)
 register("Poisoned-v0", Poisoned)
 register("Deadly-v0", Deadly)
 register("Explosive-v0", Explosive)
+register("Slow-v0", Slow)
 
 
 def small(task: str = "toys:Target-v0", **changes: Any) -> dict[str, Any]:
@@ -122,6 +132,7 @@ stop_on = ""  # somebody asks the run to stop as soon as it says this
 def learn(values: dict[str, Any], stop_after: int | None = None) -> Any:
     """Trains in this process without Ray, and returns the learner; `stop_after` iterations somebody asks it to stop."""
     from physai.config import RunConfig
+    from physai.storage import Storage
     from physai.train.driver import inspect
     from physai.train.learner import Learner
     from physai.train.progress import TerminalBoard
@@ -130,8 +141,8 @@ def learn(values: dict[str, Any], stop_after: int | None = None) -> Any:
     from physai_envs.registry import slug
 
     config = RunConfig.model_validate(values)
-    folder = Path(config.storage) / slug(config.task) / "run"
-    run = RunFolder.reopen(folder, config) if folder.exists() else RunFolder.create(config)
+    folder = Storage.at(config.storage) / slug(config.task) / "run"
+    run = RunFolder.reopen(folder, config) if (folder / "config.yaml").exists() else RunFolder.create(config)
 
     class Board(TerminalBoard):
         lines: ClassVar[list[str]] = []

@@ -194,7 +194,7 @@ class Group:
         if terms:
             sums = running.terms
             for name, value in terms.items():
-                sums[name] = sums.get(name, 0.0) + value
+                sums[name] = sums.get(name, 0.0) + float(value)
         return reward, terminated, truncated, info
 
     def _where(self, e: int, what: str) -> str:
@@ -306,7 +306,7 @@ class Group:
             episode_return=running.total,
             success=bool(info["is_success"]) if "is_success" in info else None,
             reward_terms=running.terms,
-            metrics=dict(info.get("metrics", {})),
+            metrics={name: float(value) for name, value in info.get("metrics", {}).items()},
         )
 
     def _state(self, sent: NDArray[Any]) -> GroupState:
