@@ -21,7 +21,7 @@ from physai.train.checkpoint import CheckpointStore
 
 TESTS = str(Path(__file__).parent)
 KILLS = 2
-CHANGES = {"stop": {"steps": 64 * 12}, "checkpoint": {"every_iterations": 2}}
+CHANGES = {"stop": {"steps": 64 * 12, "every_steps": 64 * 4}, "checkpoint": {"every_iterations": 2}}
 RUN = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
@@ -54,9 +54,12 @@ def killed(storage: str, lag: int, rng: random.Random) -> None:
     process.wait(timeout=60)
 
 
-@pytest.mark.parametrize(("where", "lag"), [("disk", 0), ("disk", 1), ("s3", 0)])
+@pytest.mark.parametrize(
+    ("where", "lag"),
+    [("disk", 0), pytest.param("disk", 1, marks=pytest.mark.slow), pytest.param("s3", 0, marks=pytest.mark.slow)],
+)
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(server, tmp_path, where, lag):  # noqa: F811
-    seed = random.randrange(10**6)
+    seed = random.SystemRandom().randrange(10**6)  # training seeds the usual generator
     print("kills with seed", seed)
     storage = str(tmp_path / "killed") if where == "disk" else f"s3://bucket/killed?{server}"
     rng = random.Random(seed)

@@ -159,6 +159,8 @@ def test_figures_that_a_full_disk_holds_back_come_later_and_once(tmp_path, monke
         figures.add({"iteration": 3, "steps": 30})
         with pytest.raises(StorageError, match=r"progress.csv cannot be written: no space is left"):
             figures.close()
+    with (tmp_path / "progress.csv").open("a") as file:
+        file.write("2,")  # as far as the disk had room
     figures.add({"iteration": 4, "steps": 40})
     figures.close()
     lines = (tmp_path / "progress.csv").read_text().splitlines()

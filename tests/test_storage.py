@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 
 import pytest
 import toys
@@ -13,6 +14,7 @@ from physai.config import RunConfig
 from physai.errors import ConfigError, StorageError
 from physai.policy import load_policy
 from physai.storage import Disk, Storage, place
+from physai.train import recorder
 from physai.train.checkpoint import CheckpointStore
 from physai.train.run_dir import RunFolder
 
@@ -104,7 +106,8 @@ def test_a_checkpoint_in_an_object_store_is_there_whole_or_not_at_all(s3, monkey
     assert "000005" in caplog.text and "model differs from its digest" in caplog.text
 
 
-def test_a_run_in_an_object_store_is_stopped_continued_and_loaded_like_any_other(s3, tmp_path):
+def test_a_run_in_an_object_store_is_stopped_continued_and_loaded_like_any_other(s3, tmp_path, monkeypatch):
+    monkeypatch.setattr(recorder, "EVENTS_EVERY_S", math.inf)  # so those that are there were copied at the end
     whole = toys.learn(toys.small(storage=str(tmp_path)))
     values = toys.small(storage=s3)
     assert toys.learn(values, stop_after=3).iteration == 3
