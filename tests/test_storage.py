@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
+import sys
 
 import pytest
 import toys
+import typer
 from pyarrow import fs
 from test_checkpoint import everything, figures
 
+from physai import cli
 from physai.config import RunConfig
 from physai.errors import ConfigError, StorageError
 from physai.policy import load_policy
 from physai.storage import Disk, Storage, place
-from physai.train import recorder
+from physai.train import driver, recorder
 from physai.train.checkpoint import CheckpointStore
 from physai.train.run_dir import RunFolder
 
@@ -124,6 +128,27 @@ def test_a_run_in_an_object_store_is_stopped_continued_and_loaded_like_any_other
     rows = ours.spec.policy_low.repeat(3)[None, :3]
     assert ours.act(rows).tobytes() == theirs.act(rows).tobytes()
     assert load_policy(ours.source).digest == ours.digest
+    commands(monkeypatch, s3, str(run), tmp_path)
+
+
+def commands(patch, storage: str, run: str, tmp_path) -> None:
+    """The command line takes the run where it is."""
+    patch.chdir(tmp_path)
+    patch.setenv("COLUMNS", "300")
+    said, asked = [], []
+    patch.setattr(typer, "echo", lambda text="", **_: said.append(str(text)))
+    patch.setattr(driver, "train", lambda config, **arguments: asked.append((config.seed, arguments["resume"])))
+    for words in (["runs", "--markdown", "--folder", storage], ["train", "--resume", run]):
+        patch.setattr(sys, "argv", ["physai", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        assert ended.value.code == 0, said
+    assert run in said[0] and "| 320 |" in said[0]
+    assert asked == [(3, run)]
+    patch.setattr(sys, "argv", ["physai", "eval", run, "--episodes", "2", "--workers", "1", "--json", "report.json"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 0 and json.loads((tmp_path / "report.json").read_text())["episodes"] == 2
 
 
 def test_a_store_that_does_not_answer_is_no_damaged_checkpoint(s3, monkeypatch):
