@@ -40,6 +40,8 @@ SAID = {
 class Storage:
     """A folder or file in an object store; it reads like a `pathlib.Path`. `Disk` is the same on a local disk.
 
+    To look at one that does not answer raises StorageError; reading and writing raise OSError, as they do on a disk.
+
     Args:
         filesystem: of pyarrow.
         path: in it, such as ``bucket/runs``.
@@ -111,8 +113,16 @@ class Storage:
 
     # ---- reading ---------------------------------------------------------------------------------
 
+    @contextlib.contextmanager
+    def _reached(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise StorageError(f"{self} cannot be looked at: {reason(error)}") from error
+
     def _kind(self) -> str:
-        return str(self.filesystem.get_file_info(self.path).type.name)
+        with self._reached():
+            return str(self.filesystem.get_file_info(self.path).type.name)
 
     def exists(self) -> bool:
         """Whether there is something."""
@@ -128,13 +138,15 @@ class Storage:
 
     def stat(self) -> SimpleNamespace:
         """Returns when the file was written, as ``st_mtime`` [s]."""
-        return SimpleNamespace(st_mtime=self.filesystem.get_file_info(self.path).mtime.timestamp())
+        with self._reached():
+            return SimpleNamespace(st_mtime=self.filesystem.get_file_info(self.path).mtime.timestamp())
 
     def _inside(self, *, deep: bool = False) -> list[str]:
         """Paths of what is in the folder, below it; none if there is no such folder."""
         from pyarrow import fs
 
-        found = self.filesystem.get_file_info(fs.FileSelector(self.path, recursive=deep, allow_not_found=True))
+        with self._reached():
+            found = self.filesystem.get_file_info(fs.FileSelector(self.path, recursive=deep, allow_not_found=True))
         return [info.path.removeprefix(self.path).strip("/") for info in found]
 
     def iterdir(self) -> Iterator[Storage]:

@@ -35,7 +35,7 @@ def server():
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
             patch.setenv(name, "testing")
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+        server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
         server.start()
         host, port = server.get_host_and_port()
         address = f"endpoint_override={host}:{port}&scheme=http&region=us-east-1"
@@ -80,6 +80,12 @@ def test_a_bucket_that_is_not_there_is_one_sentence(server):
     values = toys.small(storage=f"s3://nobody/runs?{server}")
     with pytest.raises(StorageError, match=r"run folder .* cannot be (read|written): there is no such bucket; make it"):
         RunFolder.create(RunConfig.model_validate(values))
+
+
+def test_a_store_that_does_not_answer_is_one_sentence(server):
+    silent = f"s3://bucket/x?{server.replace(server.split('&')[0], 'endpoint_override=127.0.0.1:9')}"
+    with pytest.raises(StorageError, match=r"s3://bucket/x.* cannot be looked at: it does not answer"):
+        load_policy(silent)
 
 
 def test_a_checkpoint_in_an_object_store_is_there_whole_or_not_at_all(s3, monkeypatch, caplog):
