@@ -33,7 +33,8 @@ def slowly(self, fragments):  # long enough to be killed in
     learn(self, fragments)
     time.sleep(0.1)
 Learner._learn = slowly
-toys.learn(toys.small(storage=sys.argv[2], rollout={"max_policy_lag": int(sys.argv[3])}, **eval(sys.argv[4])))
+values = toys.small(storage=sys.argv[2], rollout={"max_policy_lag": int(sys.argv[3])}, **eval(sys.argv[4]))
+toys.learn(values, beside=True)
 """
 
 

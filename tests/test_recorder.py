@@ -103,7 +103,7 @@ def broken(monkeypatch):
 
 
 def test_a_storage_that_fails_for_a_while_costs_nothing_but_words(tmp_path, broken):
-    learner = toys.learn(toys.small(storage=str(tmp_path)))
+    learner = toys.learn(toys.small(storage=str(tmp_path)), beside=True)
     assert not learner.outcome.stopped and learner.iteration == 5
     assert any("no space is left on the disk. Trying again" in line for line in learner.board.lines)
     assert any("the storage works again" in line for line in learner.board.lines)
@@ -119,7 +119,7 @@ def test_when_patience_ends_the_newest_state_is_on_this_machine_and_goes_on_from
     with pytest.raises(
         StorageError, match=r"no space is left on the disk; checkpoint 00000. was saved on this"
     ) as caught:
-        toys.learn(values)
+        toys.learn(values, beside=True)
     store = CheckpointStore(tmp_path / "runs/target/run/checkpoints", 3)
     assert store.names() == ["000001"] and store.newest().iteration == 1
     rescued = Path(str(caught.value).rpartition("--resume ")[2])
@@ -141,7 +141,7 @@ def test_a_stop_waits_for_the_storage_no_longer_than_the_grace_period(tmp_path, 
     with pytest.raises(
         StorageError, match=r"did not take the checkpoint in 0.5 s; checkpoint 000003 was saved on this"
     ):
-        toys.learn(values, stop_after=3)
+        toys.learn(values, stop_after=3, beside=True)
 
 
 def test_figures_that_a_full_disk_holds_back_come_later_and_once(tmp_path, monkeypatch):

@@ -129,8 +129,11 @@ def small(task: str = "toys:Target-v0", **changes: Any) -> dict[str, Any]:
 stop_on = ""  # somebody asks the run to stop as soon as it says this
 
 
-def learn(values: dict[str, Any], stop_after: int | None = None) -> Any:
-    """Trains in this process without Ray, and returns the learner; `stop_after` iterations somebody asks it to stop."""
+def learn(values: dict[str, Any], stop_after: int | None = None, *, beside: bool = False) -> Any:
+    """Trains in this process without Ray, and returns the learner; `stop_after` iterations somebody asks it to stop.
+
+    `beside`: checkpoints are written while it learns, as usual; else each is waited for, so that none is skipped.
+    """
     from physai.config import RunConfig
     from physai.storage import Storage
     from physai.train.driver import inspect
@@ -160,5 +163,13 @@ def learn(values: dict[str, Any], stop_after: int | None = None) -> Any:
 
     learner = Learner(config, inspect(config), InProcessFleet(config), run, Board("", shown=False))
     learner.board.lines = []
+    if not beside:
+        save = learner.store.save
+
+        def save_and_wait(*arguments: Any) -> None:
+            save(*arguments)
+            learner.store.drain()
+
+        learner.store.save = save_and_wait
     learner.outcome = learner.run()
     return learner
