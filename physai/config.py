@@ -170,8 +170,14 @@ class RunConfig(Section):
         Raises:
             ConfigError: lists everything that is wrong.
         """
+        return cls.load_data(_read(Path(path)) if path is not None else {}, overrides, path)
+
+    @classmethod
+    def load_data(
+        cls, data: dict[str, Any], overrides: Sequence[str] = (), path: str | Path | None = None
+    ) -> RunConfig:
+        """As `load`, of tables that were read already from `path`."""
         problems: list[str] = []
-        data = _read(Path(path)) if path is not None else {}
         for override in overrides:
             _override(data, override, problems)
         try:
