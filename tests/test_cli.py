@@ -95,7 +95,7 @@ def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_help_names_every_command(physai: Call) -> None:
     outcome = physai("--help")
     assert outcome.code == 0
-    for command in ("train", "eval", "view", "export", "deploy", "submit", "jobs", "tasks", "runs", "doctor"):
+    for command in ("train", "tune", "eval", "view", "export", "deploy", "submit", "jobs", "tasks", "runs", "doctor"):
         assert f"\n  {command} " in outcome.out
 
 
