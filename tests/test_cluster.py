@@ -15,6 +15,7 @@ import pytest
 from cluster_toys import Cluster, free_port
 
 from physai.errors import ClusterError
+from physai.train import cluster as cluster_module
 from physai.train import knock
 
 pytestmark = pytest.mark.ray
@@ -156,3 +157,12 @@ def test_the_job_server_refuses_in_words(cluster):
     assert "there is no job 'no-such-job'" in sentence(unknown)
     ray_address = cluster.physai("submit", *TRAIN, "--address", cluster.address)
     assert "is not the address of a job server" in sentence(ray_address)
+
+
+def test_a_cluster_of_another_ray_or_python_is_named(monkeypatch):
+    found = {"address": "10.0.0.1:6379", "ray": "2.59.0", "python": "3.10.2"}
+    monkeypatch.setattr(cluster_module, "knock", lambda address: found)
+    with pytest.raises(ClusterError, match=r"has ray 2\.59\.0 \(here \S+\) and python 3\.10\.2 \(here \S+\); install"):
+        cluster_module._join("10.0.0.1:6379")
+    with pytest.raises(ClusterError, match="use `physai submit`"):
+        cluster_module._join("ray://10.0.0.1:10001")

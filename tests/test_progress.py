@@ -66,7 +66,8 @@ def test_of_many_lost_nodes_only_the_latest_are_shown():
 
 
 @pytest.mark.parametrize(("count", "shown"), [(1, False), (2, True)])
-def test_the_board_looks_at_the_nodes_while_it_is_told_to(count, shown):
+def test_the_board_looks_at_the_nodes_while_it_is_told_to(monkeypatch, count, shown):
+    monkeypatch.setattr(progress, "LOOK_EVERY_S", 0.02)
     looked = threading.Event()
 
     def read() -> list[Node]:
