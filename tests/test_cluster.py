@@ -151,8 +151,9 @@ def test_ctrl_c_leaves_the_job_running_and_stop_saves_a_checkpoint(cluster, tmp_
 def test_the_job_server_refuses_in_words(cluster):
     wrong = cluster.physai("jobs", "status", "--address", cluster.server, RAY_AUTH_TOKEN="wrong")
     assert "refuses the token" in sentence(wrong)
-    nobody = cluster.physai("submit", *TRAIN, "--address", f"http://127.0.0.1:{free_port()}")
-    assert "no job server answers" in sentence(nobody)
+    elsewhere = f"http://127.0.0.1:{free_port()}"
+    nobody = cluster.physai("submit", *TRAIN, "--address", elsewhere, RAY_ADDRESS=cluster.server)
+    assert f"no job server answers at {elsewhere}" in sentence(nobody)
     unknown = cluster.physai("jobs", "logs", "no-such-job", "--address", cluster.server)
     assert "there is no job 'no-such-job'" in sentence(unknown)
     ray_address = cluster.physai("submit", *TRAIN, "--address", cluster.address)

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -50,6 +51,7 @@ class Jobs:
                 f"--address {address!r} is not the address of a job server; it looks like http://HEAD:8265, as "
                 "`ray start --head` printed it"
             )
+        os.environ["RAY_API_SERVER_ADDRESS"] = address  # Ray prefers what the environment says to an argument
         with self._explained():
             self._client = JobSubmissionClient(address)
 
