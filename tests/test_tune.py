@@ -113,8 +113,8 @@ def one_ray():
         ray.shutdown()
 
 
-def toy(tmp_path: Path, **changes) -> RunConfig:
-    values = toys.small(storage=str(tmp_path), name="search", rollout={"actors": 1}, stop={"steps": 256}, **changes)
+def toy(tmp_path: Path, steps: int = 256) -> RunConfig:
+    values = toys.small(storage=str(tmp_path), name="search", rollout={"actors": 1}, stop={"steps": steps})
     return RunConfig.model_validate(values)
 
 
@@ -177,13 +177,16 @@ def test_a_search_that_was_cut_short_is_finished_by_resume(tmp_path):
 @pytest.mark.ray
 @pytest.mark.slow
 def test_population_based_training_goes_on_from_the_best_with_other_values(one_ray, tmp_path):
-    config = toy(tmp_path, seed=5).model_copy(update={"stop": toy(tmp_path).stop.model_copy(update={"steps": 1024})})
-    search = tune.Search.create(config, written(tmp_path, RATES), 4, "pbt")
+    search = tune.Search.create(toy(tmp_path, steps=640), written(tmp_path, RATES), 2, "pbt")
     found = tune.tune(search, quiet=True)
-    assert [row[1] for row in found.rows] == ["done"] * 4
+    assert [row[1] for row in found.rows] == ["done"] * 2
     runs = sorted(path for path in (search.folder / "trials" / "target").iterdir())
-    heirs = [run for run in runs if run.name.count("_") == 1 and "-" in run.name]
+    heirs = [run for run in runs if "-" in run.name]
     assert heirs, "nobody was replaced"
+    assert len(runs) - len(heirs) == 2, "who was only paused began another run"
+    for path in (search.folder / "ray_tune").glob("*/progress.csv"):
+        with path.open(newline="") as file:
+            assert all(int(row["steps"]) % 128 == 0 for row in csv.DictReader(file)), "it was not measured then"
     for run in heirs:
         first = (run / "progress.csv").read_text().splitlines()[1].split(",")
         assert int(first[0]) > 1, "it began anew"

@@ -38,6 +38,7 @@ TIE = 1e-6  # of the return is added to the success rate: before anything succee
 TRIAL_CPUS = 0.1  # for the learner, whose actors wait while it works
 SEARCH, BASE, SPACE, BEST, TABLE = "search.json", "base.yaml", "space.yaml", "best.yaml", "trials.csv"
 STATE, TRIALS = "ray_tune", "trials"
+ORIGIN = "origin.json"  # in a checkpoint that Ray Tune keeps: whose it is
 
 
 @dataclass(frozen=True)
@@ -211,20 +212,32 @@ def _trial(values: dict[str, Any], told: Mapping[str, Any]) -> None:
     own = {"storage": str(Path(told["folder"]) / TRIALS), "rollout.actors": actors(base), "learner.workers": 0}
     above = Path(str(own["storage"])) / registry.slug(base.task)
     inherited = ray_tune.get_checkpoint()
-    if inherited is not None:
+    origin = _origin(inherited)
+    if origin.get("values") == values and origin["run"].partition("-")[0] == name:
+        name, inherited = origin["run"], None  # it was only paused
+    elif inherited is not None:
         name = next(free for free in (f"{name}-{n}" for n in range(1, 10**6)) if not (above / free).exists())
     config = space.varied(base, {**values, **own, "name": name})
     folder = above / name
-    resume = (folder / "config.yaml").is_file()
     if inherited is not None:
-        _inherit(config, folder, inherited)
-        resume = True
-    board = _TrialBoard(config, CheckpointStore(folder / CHECKPOINTS, config.checkpoint.keep))
+        _inherit(config, inherited)
+    resume = (folder / "config.yaml").is_file()
+    store = CheckpointStore(folder / CHECKPOINTS, config.checkpoint.keep)
+    board = _TrialBoard(config, store, {"run": name, "values": values}, since=origin.get("steps", 0))
     train(config, resume=str(folder) if resume else None, board=board)
     board.finish()
 
 
-def _inherit(config: RunConfig, folder: Path, inherited: ray_tune.Checkpoint) -> None:
+def _origin(inherited: ray_tune.Checkpoint | None) -> dict[str, Any]:
+    """Returns which run a checkpoint is of, and with which values."""
+    if inherited is None:
+        return {}
+    with inherited.as_directory() as there:
+        origin: dict[str, Any] = json.loads((Path(there) / ORIGIN).read_text(encoding="utf-8"))
+    return origin
+
+
+def _inherit(config: RunConfig, inherited: ray_tune.Checkpoint) -> None:
     """Makes a run folder that begins with the checkpoint of another trial."""
     run = RunFolder.create(config)
     with inherited.as_directory() as there:
@@ -236,10 +249,10 @@ def _inherit(config: RunConfig, folder: Path, inherited: ray_tune.Checkpoint) ->
 class _TrialBoard(TerminalBoard):
     """Reports every measurement on held-out episodes to Ray Tune, with the checkpoint of that moment."""
 
-    def __init__(self, config: RunConfig, store: CheckpointStore) -> None:
+    def __init__(self, config: RunConfig, store: CheckpointStore, origin: Mapping[str, Any], *, since: int) -> None:
         super().__init__("", shown=False)
-        self._every, self._store = config.stop.every_steps, store
-        self._reported = 0
+        self._every, self._store, self._origin = config.stop.every_steps, store, origin
+        self._reported = since
         self._pending: dict[str, Any] | None = None
         self._latest: dict[str, Any] | None = None
 
@@ -272,6 +285,7 @@ class _TrialBoard(TerminalBoard):
             ray_tune.report(row)
             return
         with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / ORIGIN).write_text(json.dumps({**self._origin, "steps": row[STEPS]}), encoding="utf-8")
             copy = Path(folder) / f"{newest.iteration:06d}"
             copy.mkdir()
             for name, data in newest.files.items():
