@@ -27,7 +27,9 @@ def test_the_command_line_says_what_the_configuration_says(path):
     assert told(RunConfig.load(path)) == RunConfig.load(path)
 
 
-@pytest.mark.parametrize("more", [{}, ODD, {"algorithm": {"learning_rate": 1e-5, "network": [8, 4]}}])
+@pytest.mark.parametrize(
+    "more", [{}, ODD, {"algorithm": {"learning_rate": 1e-5, "network": [8, 4]}}, {"name": "15289_00001"}]
+)
 def test_whatever_is_in_it(more):
     config = RunConfig.model_validate(toys.small(**more))
     assert told(config) == config

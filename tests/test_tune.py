@@ -80,6 +80,11 @@ def test_pbt_changes_only_what_can_change_while_a_run_goes_on(tmp_path):
     assert "has 2 problems" in said
 
 
+@pytest.mark.parametrize("name", ["15289_00001", "1e5", "night", "0x1f"])
+def test_a_trial_is_called_as_ray_tune_calls_it(name):
+    assert space.varied(RunConfig.model_validate(toys.small()), {"name": name, "seed": 4}).name == name
+
+
 def test_what_pbt_perturbs_stays_in_its_range():
     assert Draw("uniform", (0.9, 0.99)).clipped(1.188) == 0.99
     assert Draw("randint", (5, 20)).clipped(4.8) == 5

@@ -8,16 +8,15 @@ rollout.steps: {randint: [32, 128]}       # both ends are possible
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from physai.config import RunConfig
+from physai.config import RunConfig, as_override
 from physai.errors import ConfigError, nearest
 
 RANGES = ("uniform", "loguniform", "randint")
@@ -130,9 +129,7 @@ def varied(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
     Raises:
         ConfigError: if it does not take them.
     """
-    return RunConfig.load_data(config.model_dump(mode="json", exclude_unset=True), overrides(values))
-
-
-def overrides(values: Mapping[str, Any]) -> Sequence[str]:
-    """Returns values as ``key=value``."""
-    return [f"{key}={json.dumps(value)}" for key, value in sorted(values.items())]
+    return RunConfig.load_data(
+        config.model_dump(mode="json", exclude_unset=True),
+        [f"{key}={as_override(value)}" for key, value in sorted(values.items())],
+    )

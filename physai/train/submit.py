@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import shlex
@@ -22,7 +21,7 @@ import ray
 import requests
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
-from physai.config import RunConfig, Section
+from physai.config import RunConfig, Section, as_override
 from physai.errors import ClusterError
 from physai.train.knock import TOKEN_ADVICE
 from physai.train.nodes import is_relative
@@ -150,7 +149,7 @@ def _flat(section: Section, above: str) -> Iterator[tuple[str, str]]:
             yield from _flat(value, f"{above}{name}.")
         else:
             plain = value.model_dump(mode="json", exclude_unset=True) if isinstance(value, Section) else value
-            yield above + name, plain if isinstance(plain, str) else json.dumps(plain)
+            yield above + name, as_override(plain)
 
 
 def warnings(config: RunConfig) -> list[str]:
