@@ -119,8 +119,11 @@ def small(task: str = "toys:Target-v0", **changes: Any) -> dict[str, Any]:
 stop_on = ""  # somebody asks the run to stop as soon as it says this
 
 
-def learn(values: dict[str, Any], stop_after: int | None = None) -> Any:
-    """Trains in this process without Ray, and returns the learner; `stop_after` iterations somebody asks it to stop."""
+def learn(values: dict[str, Any], stop_after: int | None = None, collective: Any = None) -> Any:
+    """Trains in this process without Ray, and returns the learner; `stop_after` iterations somebody asks it to stop.
+
+    With a collective this is one of several learners, and the first of them makes the run folder.
+    """
     from physai.config import RunConfig
     from physai.train.driver import inspect
     from physai.train.learner import Learner
@@ -131,7 +134,10 @@ def learn(values: dict[str, Any], stop_after: int | None = None) -> Any:
 
     config = RunConfig.model_validate(values)
     folder = Path(config.storage) / slug(config.task) / "run"
-    run = RunFolder.reopen(folder, config) if folder.exists() else RunFolder.create(config)
+    if collective is not None and not collective.leader:
+        run = RunFolder(folder, config.checkpoint.keep)
+    else:
+        run = RunFolder.reopen(folder, config) if folder.exists() else RunFolder.create(config)
 
     class Board(TerminalBoard):
         lines: ClassVar[list[str]] = []
@@ -147,7 +153,9 @@ def learn(values: dict[str, Any], stop_after: int | None = None) -> Any:
             if stop_on and stop_on in text:
                 self.stop_asked.set()
 
-    learner = Learner(config, inspect(config), InProcessFleet(config), run, Board("", shown=False))
+    learner = Learner(
+        config, inspect(config), InProcessFleet(config), run, Board("", shown=False), collective=collective
+    )
     learner.board.lines = []
     learner.outcome = learner.run()
     return learner
