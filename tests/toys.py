@@ -79,6 +79,14 @@ class Deadly(Target):
         return super().step(action)
 
 
+class Slow(Target):
+    """Takes 10 ms a step, so that something can happen meanwhile."""
+
+    def step(self, action):
+        time.sleep(0.01)
+        return super().step(action)
+
+
 class Explosive(Target):
     """Pays rewards that make the loss infinite."""
 
@@ -96,6 +104,7 @@ def register(name: str, entry: Any, **arguments: Any) -> None:
 register("Target-v0", Target)
 register("Poisoned-v0", Poisoned)
 register("Deadly-v0", Deadly)
+register("Slow-v0", Slow)
 register("Explosive-v0", Explosive)
 
 

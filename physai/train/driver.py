@@ -100,10 +100,10 @@ def _learn(config: RunConfig, interface: Interface, run: Path, board: TerminalBo
     from ray.train import RunConfig as TrainRunConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    from physai.train import placement, worker
+    from physai.train import learner_group, worker
 
     settings = {"config": config, "interface": interface, "run": str(run), "handles": list(handles)}
-    settings["device"] = placement.choose_device(config, interface, board)
+    settings["device"] = learner_group.choose_device(config, interface, board)
     board.phase("starting the learner")
     if config.learner.workers == 0:
         result = TorchTrainer(
@@ -112,17 +112,17 @@ def _learn(config: RunConfig, interface: Interface, run: Path, board: TerminalBo
             scaling_config=ScalingConfig(num_workers=0),
         ).fit()
         return result.return_value  # type: ignore[no-any-return]
-    placement.check_room(config, len(handles))
+    learner_group.check_room(config, len(handles))
     mailbox = worker.mailbox()
     trainer = TorchTrainer(
         worker.learn_there,
         train_loop_config={**settings, "mailbox": mailbox},
-        torch_config=TorchConfig(timeout_s=placement.SILENT_S),
+        torch_config=TorchConfig(timeout_s=learner_group.SILENT_S),
         scaling_config=ScalingConfig(
             num_workers=config.learner.workers,
             use_gpu=settings["device"] == "cuda",
-            resources_per_worker=placement.RESOURCES,
-            elastic_resize_monitor_interval_s=placement.RESIZE_EVERY_S,
+            resources_per_worker=learner_group.RESOURCES,
+            elastic_resize_monitor_interval_s=learner_group.RESIZE_EVERY_S,
         ),
         run_config=TrainRunConfig(
             name="ray_train",
@@ -130,7 +130,7 @@ def _learn(config: RunConfig, interface: Interface, run: Path, board: TerminalBo
             failure_config=FailureConfig(max_failures=config.learner.max_failures),
         ),
     )
-    os.environ.setdefault("RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S", str(placement.SILENT_S))
+    os.environ.setdefault("RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S", str(learner_group.SILENT_S))
     return _watch(trainer.fit, mailbox, board)
 
 

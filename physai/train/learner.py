@@ -121,6 +121,7 @@ class Learner:
             files = self.collective.gather(state.pack(self) if self.collective.leader else None)[0]
             if not self.collective.leader:
                 state.restore(self, files)
+            self.board.say(f"{self.collective.size} learners share the {self.config.rollout.groups} groups")
 
     def _iterate(self) -> None:
         figures = Figures(self.run_folder.path, self.iteration) if self.collective.leader else None
@@ -302,6 +303,7 @@ class Learner:
             "iteration": self.iteration,
             "steps": self.steps,
             **row,
+            "learners": self.collective.size,
             "learner_busy": self._busy / seconds,
             "waiting": self._waited / seconds,
             "lag": float(self.config.rollout.max_policy_lag and self._collecting),
