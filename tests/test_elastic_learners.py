@@ -51,6 +51,8 @@ def wait_for_learners(run: Path, count: int) -> None:
 def test_learners_come_and_go_and_every_fragment_counts_once(cluster, tmp_path, monkeypatch):
     monkeypatch.setattr(learner_group, "RESOURCES", {"CPU": 0.05, "seat": 1})
     monkeypatch.setattr(learner_group, "RESIZE_EVERY_S", 3.0)
+    # A node is added beside the main thread, which is in `train`, and only that one may handle signals.
+    monkeypatch.setattr("ray._private.utils.set_sigterm_handler", lambda handler: None)
     values = toys.small(
         "toys:Slow-v0", storage=str(tmp_path), rollout={"groups": 6, "envs_per_group": 1, "steps": 16, "actors": 2},
         learner={"workers": [1, 3], "max_failures": 5}, stop={"steps": 10_000_000, "every_steps": 10_000_000},
