@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import tempfile
 import threading
 import time
@@ -19,6 +20,7 @@ from test_train_on_ray import processes_of, restored
 
 from physai.config import RunConfig
 from physai.errors import ClusterError, ConfigError
+from physai.train import rendezvous
 from physai.train.driver import train
 
 pytestmark = pytest.mark.ray
@@ -50,6 +52,19 @@ def learners(ray_folder: Path, run: Path) -> dict[int, int]:
     first = int(curves.name.split(".")[-2])
     (second,) = [process for process in processes_of(ray_folder, "RayTrainWorker") if process != first]
     return {0: first, 1: second}
+
+
+def test_learners_of_one_machine_use_its_loopback_and_others_the_interface_of_ray(monkeypatch):
+    (name,) = [name for _, name in socket.if_nameindex() if rendezvous.interface_of("127.0.0.1") == name]
+    assert name.startswith("lo") and rendezvous.interface_of("192.0.2.1") is None
+    monkeypatch.setattr(rendezvous, "interface_of", {"127.0.0.1": "lo", "10.0.0.7": "eth7"}.get)
+    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "10.0.0.7")
+    for shared, gloo, nccl in ((True, "lo", None), (False, "eth7", "eth7")):
+        for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+            monkeypatch.setenv(variable, "")
+            monkeypatch.delenv(variable)
+        rendezvous.use_interface(shared=shared)
+        assert (os.environ.get("GLOO_SOCKET_IFNAME"), os.environ.get("NCCL_SOCKET_IFNAME")) == (gloo, nccl)
 
 
 @pytest.mark.parametrize("actors", [pytest.param(1, marks=pytest.mark.slow), 2])

@@ -98,9 +98,10 @@ def _learn(config: RunConfig, interface: Interface, run: Path, board: TerminalBo
     """Runs the learner under Ray Train: here, or in workers that are restarted from the last checkpoint."""
     from ray.train import FailureConfig, ScalingConfig
     from ray.train import RunConfig as TrainRunConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchTrainer
 
     from physai.train import learner_group, worker
+    from physai.train.rendezvous import LearnerTorchConfig
 
     settings = {"config": config, "interface": interface, "run": str(run), "handles": list(handles)}
     settings["device"] = learner_group.choose_device(config, interface, board)
@@ -117,7 +118,7 @@ def _learn(config: RunConfig, interface: Interface, run: Path, board: TerminalBo
     trainer = TorchTrainer(
         worker.learn_there,
         train_loop_config={**settings, "mailbox": mailbox},
-        torch_config=TorchConfig(timeout_s=learner_group.SILENT_S),
+        torch_config=LearnerTorchConfig(timeout_s=learner_group.SILENT_S),
         scaling_config=ScalingConfig(
             num_workers=config.learner.workers,
             use_gpu=settings["device"] == "cuda",
