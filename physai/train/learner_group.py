@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import ray
 
@@ -15,6 +16,7 @@ from physai.train.progress import Board
 # A learner that is silent for longer, in an update or to Ray, is lost. PyTorch's own limit is 30 minutes.
 SILENT_S = 120
 RESIZE_EVERY_S = 60.0  # how often an elastic run looks whether there is room for more: each change costs a restart
+ROOM_S = 5.0  # Ray's figures lag behind: what another run has just left may still count as taken
 RESOURCES = {"CPU": 0.1}  # of each learner: what an actor leaves of a core, see `fleet.ACTOR_CPUS`
 
 
@@ -52,9 +54,10 @@ def check_room(config: RunConfig, actors: int) -> None:
     Raises:
         ClusterError: says how many actors leave room.
     """
-    needed = config.learner.permitted[0] * RESOURCES["CPU"]
-    free = ray.available_resources().get("CPU", 0.0)
-    if needed > free + 1e-6:
+    needed, ends = config.learner.permitted[0] * RESOURCES["CPU"], time.monotonic() + ROOM_S
+    while (free := ray.available_resources().get("CPU", 0.0)) < needed - 1e-6 and time.monotonic() < ends:
+        time.sleep(0.5)
+    if free < needed - 1e-6:
         raise ClusterError(
             f"learner.workers={config.learner.workers} needs {needed:g} CPUs, and {actors} rollout actors leave "
             f"{free:g}; give rollout.actors={max(1, actors - math.ceil(needed - free))}, or fewer workers"
