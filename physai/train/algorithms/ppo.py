@@ -49,7 +49,7 @@ class FleetPPO(PPO):
     """PPO that is given its experience: set `fragments` before `collect_rollouts`."""
 
     fragments: Sequence[Fragment] = ()  # of the groups of this rank
-    episodes: Sequence[Episode] | None = None  # finished ones of all ranks; None where there is but one
+    episodes: Sequence[Episode] | None = None  # finished ones of all ranks; None: those of the fragments
     collective: Collective
 
     def collect_rollouts(
