@@ -172,7 +172,10 @@ def test_statistics_have_the_same_bits_for_any_number_of_learners(two, tmp_path)
 
 
 def test_cloning_is_done_once_and_all_learners_begin_with_it(two, tmp_path):
-    values = toys.small(storage=str(tmp_path / "two"), warm_start={"rounds": 1, "episodes": 4, "epochs": 2})
+    values = toys.small(
+        storage=str(tmp_path / "two"), warm_start={"rounds": 1, "episodes": 4, "epochs": 2},
+        algorithm={"value_warmup_iterations": 2},
+    )  # fmt: skip
     first, second = two(run_together, values)
     assert first["everything"] == second["everything"]
     assert sum("warm start" in line for line in first["lines"]) == 1
