@@ -6,6 +6,7 @@ Every mistake is reported at once, each with the nearest valid name. What is loa
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -69,14 +70,25 @@ class RolloutConfig(Section):
 
 
 class LearnerConfig(Section):
-    """Where the learner runs: in the driver (`workers` 0), or in a Ray Train worker that is restarted when it dies.
+    """Who learns: the driver (`workers` 0), or so many Ray Train workers, which are restarted together when one dies.
 
-    `threads` is for PyTorch. One is the fastest for networks of this size, by far when other processes want the cores.
+    With a pair [min, max], there are as many workers as the cluster has room for. Each takes a share of the groups and
+    of every minibatch, so that their number decides the speed and not what is learnt. `device` auto measures which is
+    faster. `threads` is for PyTorch: one is the fastest for networks of this size, by far when other processes want the
+    cores. After `max_failures` restarts the run ends.
     """
 
-    workers: Literal[0, 1] = 0
+    workers: Annotated[int, Field(ge=0)] | tuple[Count, Count] = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Count = 1
     max_failures: Annotated[int, Field(ge=0)] = 3
+
+    @property
+    def permitted(self) -> range:
+        """How many learners there may be."""
+        if isinstance(self.workers, int):
+            return range(max(1, self.workers), max(1, self.workers) + 1)
+        return range(self.workers[0], self.workers[1] + 1)
 
 
 class NormalizerConfig(Section):
@@ -172,6 +184,20 @@ class RunConfig(Section):
                 "secret", "it holds credentials; leave them out and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
             )
         return storage
+
+    @model_validator(mode="after")
+    def _groups_fit(self) -> RunConfig:
+        groups, permitted, workers = self.rollout.groups, self.learner.permitted, self.learner.workers
+        if not permitted:
+            raise ValueError(f"learner.workers {workers} goes from more to fewer; give [min, max]")
+        if any(groups % n for n in permitted):
+            step = math.lcm(*permitted)
+            fewer = max(n for n in range(1, permitted[-1] + 1) if groups % n == 0)
+            raise ValueError(
+                f"rollout.groups {groups} cannot be shared out equally with learner.workers {workers}; give "
+                f"rollout.groups={step * math.ceil(groups / step)}, or learner.workers={fewer}"
+            )
+        return self
 
     @property
     def steps_per_iteration(self) -> int:

@@ -15,7 +15,7 @@ from physai.train.algorithms.ppo import FleetPPO, build
 from physai.train.checkpoint import CheckpointStore
 from physai.train.cluster import connected
 from physai.train.driver import inspect
-from physai.train.learner import LearningError
+from physai.train.outcome import LearningError
 
 
 def test_the_run_stops_when_the_bar_is_met_on_held_out_episodes_and_hands_on_that_policy(tmp_path):

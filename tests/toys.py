@@ -88,6 +88,14 @@ class Slow(Target):
         return super().step(action)
 
 
+class Leisurely(Target):
+    """Takes 10 ms a step, so that something can happen meanwhile."""
+
+    def step(self, action):
+        time.sleep(0.01)
+        return super().step(action)
+
+
 class Explosive(Target):
     """Pays rewards that make the loss infinite."""
 
@@ -105,8 +113,9 @@ def register(name: str, entry: Any, **arguments: Any) -> None:
 register("Target-v0", Target)
 register("Poisoned-v0", Poisoned)
 register("Deadly-v0", Deadly)
-register("Explosive-v0", Explosive)
 register("Slow-v0", Slow)
+register("Explosive-v0", Explosive)
+register("Leisurely-v0", Leisurely)
 
 
 def small(task: str = "toys:Target-v0", **changes: Any) -> dict[str, Any]:
@@ -129,9 +138,12 @@ def small(task: str = "toys:Target-v0", **changes: Any) -> dict[str, Any]:
 stop_on = ""  # somebody asks the run to stop as soon as it says this
 
 
-def learn(values: dict[str, Any], stop_after: int | None = None, *, beside: bool = False) -> Any:
+def learn(
+    values: dict[str, Any], stop_after: int | None = None, collective: Any = None, *, beside: bool = False
+) -> Any:
     """Trains in this process without Ray, and returns the learner; `stop_after` iterations somebody asks it to stop.
 
+    With a collective this is one of several learners, and the first of them makes the run folder.
     `beside`: checkpoints are written while it learns, as usual; else each is waited for, so that none is skipped.
     """
     from physai.config import RunConfig
@@ -145,7 +157,10 @@ def learn(values: dict[str, Any], stop_after: int | None = None, *, beside: bool
 
     config = RunConfig.model_validate(values)
     folder = Storage.at(config.storage) / slug(config.task) / "run"
-    run = RunFolder.reopen(folder, config) if (folder / "config.yaml").exists() else RunFolder.create(config)
+    if collective is not None and not collective.leader:
+        run = RunFolder(folder, config.checkpoint.keep)
+    else:
+        run = RunFolder.reopen(folder, config) if (folder / "config.yaml").exists() else RunFolder.create(config)
 
     class Board(TerminalBoard):
         lines: ClassVar[list[str]] = []
@@ -161,7 +176,9 @@ def learn(values: dict[str, Any], stop_after: int | None = None, *, beside: bool
             if stop_on and stop_on in text:
                 self.stop_asked.set()
 
-    learner = Learner(config, inspect(config), InProcessFleet(config), run, Board("", shown=False))
+    learner = Learner(
+        config, inspect(config), InProcessFleet(config), run, Board("", shown=False), collective=collective
+    )
     learner.board.lines = []
     if not beside:
         save = learner.store.save

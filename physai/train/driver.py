@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -14,8 +15,8 @@ from typing import Any
 from physai.config import RunConfig
 from physai.errors import ClusterError, PhysaiError
 from physai.storage import Storage
-from physai.train import warm_start
-from physai.train.learner import Interface, Outcome
+from physai.train import device, warm_start
+from physai.train.outcome import Interface, Outcome
 from physai.train.progress import Board, TerminalBoard
 from physai.train.run_dir import RunFolder
 from physai_envs import registry
@@ -49,6 +50,8 @@ def train(
         SystemExit: after SIGTERM, likewise.
     """
     interface = inspect(config)
+    if config.learner.workers == 0:
+        device.check(config)
     run = RunFolder.reopen(resume, config) if resume else RunFolder.create(config)
     with board or TerminalBoard(f"{config.task}: {run.path}", shown=not quiet) as board:
         board.phase("starting Ray")
@@ -105,33 +108,43 @@ def _interrupt_if_stopping(board: Board) -> None:
 def _learn(
     config: RunConfig, interface: Interface, run: Path | Storage, board: TerminalBoard, handles: Sequence[Any]
 ) -> Outcome:
-    """Runs the learner under Ray Train: here, or in a worker that is restarted from the last checkpoint."""
+    """Runs the learner under Ray Train: here, or in workers that are restarted from the last checkpoint."""
     from ray.train import FailureConfig, ScalingConfig
     from ray.train import RunConfig as TrainRunConfig
     from ray.train.torch import TorchTrainer
 
-    from physai.train import worker
+    from physai.train import learner_group, worker
+    from physai.train.rendezvous import LearnerTorchConfig
 
     settings = {"config": config, "interface": interface, "run": str(run), "handles": list(handles)}
+    settings["device"] = learner_group.choose_device(config, interface, board)
+    board.phase("starting the learner")
     if config.learner.workers == 0:
-        board.phase("starting the learner")
         result = TorchTrainer(
             worker.learn_here,
             train_loop_config={**settings, "board": board},
             scaling_config=ScalingConfig(num_workers=0),
         ).fit()
         return result.return_value  # type: ignore[no-any-return]
+    learner_group.check_room(config, len(handles))
     mailbox = worker.mailbox()
     trainer = TorchTrainer(
         worker.learn_there,
         train_loop_config={**settings, "mailbox": mailbox},
-        scaling_config=ScalingConfig(num_workers=config.learner.workers, resources_per_worker={"CPU": 0.1}),
+        torch_config=LearnerTorchConfig(timeout_s=learner_group.SILENT_S),
+        scaling_config=ScalingConfig(
+            num_workers=config.learner.workers,
+            use_gpu=settings["device"] == "cuda",
+            resources_per_worker=learner_group.RESOURCES,
+            elastic_resize_monitor_interval_s=learner_group.RESIZE_EVERY_S,
+        ),
         run_config=TrainRunConfig(
             name="ray_train",
             storage_path=str(run),
             failure_config=FailureConfig(max_failures=config.learner.max_failures),
         ),
     )
+    os.environ.setdefault("RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S", str(learner_group.SILENT_S))
     return _watch(trainer.fit, mailbox, board)
 
 
@@ -149,7 +162,6 @@ def _watch(fit: Callable[[], Any], mailbox: Any, board: TerminalBoard) -> Outcom
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    board.phase("starting the learner")
     while thread.is_alive():
         thread.join(POLL_S)
         worker.relay(mailbox, board)

@@ -1,5 +1,8 @@
 """The loop that learns: collect, update, measure, save. It knows neither Ray nor a simulator.
 
+Several learners run it side by side. Each collects from its share of the groups; what they are told of the fragments of
+the others, and their gradients, keep them equal. Rank 0 alone measures, saves and reports.
+
 With one seed and `max_policy_lag` 0, everything it does is a function of the configuration: random numbers come from
 `seeding`, fragments are pure functions, and statistics are merged in the order of the groups. So a run that is
 continued from a checkpoint computes what the undisturbed one would have.
@@ -7,61 +10,31 @@ continued from a checkpoint computes what the undisturbed one would have.
 
 from __future__ import annotations
 
-import io
-import json
 import math
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import gymnasium as gym
-import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from physai.config import RunConfig
 from physai.errors import CheckpointError, PhysaiError
-from physai.evaluate.episodes import EpisodeRecord
-from physai.spec import PolicySpec
-from physai.train import seeding, warm_start
+from physai.train import seeding, state, warm_start
 from physai.train.algorithms.ppo import build
 from physai.train.behaviour import Package
-from physai.train.checkpoint import Checkpoint, pack_arrays, pack_state, unpack_arrays, unpack_state
+from physai.train.collective import Collective
+from physai.train.judge import judge
 from physai.train.normalizer import RunningNormalizer
+from physai.train.outcome import Interface, LearningError, Outcome, StopAskedError
 from physai.train.progress import Board
 from physai.train.recorder import Recorder
 from physai.train.report import Window, training_row
 from physai.train.rollout import Fragment, GroupState, Job
 from physai.train.run_dir import RunFolder
+from physai.train.summary import Summary
 from physai.train.work import Fleet
-
-
-class LearningError(PhysaiError):
-    """Raised when the learner's numbers are no longer finite; the last checkpoint is from before."""
-
-
-class StopAskedError(Exception):
-    """Raised inside the loop when somebody asked the run to stop."""
-
-
-@dataclass(frozen=True)
-class Interface:
-    """What the learner must know of the environment."""
-
-    observation_space: gym.Space[Any]
-    action_space: gym.Space[Any]
-    spec: PolicySpec
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended. `met` is None where no bar was set; `stopped` when somebody asked."""
-
-    steps: int
-    stopped: bool
-    met: bool | None
-    best: Mapping[str, Any] | None
 
 
 class Learner:
@@ -73,11 +46,26 @@ class Learner:
         fleet: collects and plays.
         run: its folder.
         board: hears what goes on.
+        collective: the learners of which this is one; None: it is the only one.
+        device: on which it learns, ``cpu`` or ``cuda``.
     """
 
-    def __init__(self, config: RunConfig, interface: Interface, fleet: Fleet, run: RunFolder, board: Board) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        interface: Interface,
+        fleet: Fleet,
+        run: RunFolder,
+        board: Board,
+        *,
+        collective: Collective | None = None,
+        device: str = "cpu",
+    ) -> None:
         self.config, self.interface, self.fleet, self.run_folder, self.board = config, interface, fleet, run, board
-        self.model = build(config, interface.observation_space, interface.action_space)
+        self.collective = collective or Collective()
+        self.model = build(
+            config, interface.observation_space, interface.action_space, collective=self.collective, device=device
+        )
         shape = interface.observation_space.shape or ()
         self.normalizer = RunningNormalizer(config.normalizer, config.algorithm.gamma, shape)
         self.groups: dict[int, GroupState] = {}
@@ -86,15 +74,15 @@ class Learner:
         self.measured_at = 0  # steps at the last measurement
         self.primed = not (config.normalizer.observations or config.normalizer.rewards)
         self.cloned = config.warm_start is None
-        self.dropped = 0
+        self.dropped = self.restarts = 0
         self.best: dict[str, Any] | None = None
         self.validation: dict[str, float | None] = {}
+        self.behind: Mapping[str, NDArray[Any]] | None = None  # weights that collect while others are learnt
+        self.window = Window()
+        self.store = Recorder(run, config, board.say)  # of rank 0
         self._identity = uuid.uuid4().hex
         self._collecting = False
-        self._behind: Mapping[str, np.ndarray[Any, Any]] | None = None  # weights that collect while others are learnt
-        self.store = Recorder(run, config, board.say)
         self._saved_at = -1
-        self._window = Window()
         self._busy = self._waited = 0.0
 
     @property
@@ -114,37 +102,56 @@ class Learner:
         """
         torch.set_num_threads(self.config.learner.threads)
         try:
-            self._continue()
-            self._warm_start()
-            if self.iteration and self._measurement_due():
-                self._measure()  # it was stopped before it came to that
-                self.store.amend(self.iteration, self.validation)
-                self.save()
-            started = time.perf_counter()
-            while not self._done():
-                fragments = self._collect()
-                self._learn(fragments)
-                due = self._measurement_due()
-                try:
-                    if due:
-                        self._measure()
-                finally:  # a run that is stopped while it measures has this row too, and amends it later
-                    now = time.perf_counter()
-                    self.store.add(self._row(fragments, now - started))
-                    started = now
-                if due or self.iteration % self.config.checkpoint.every_iterations == 0:
-                    self.save()
+            self._begin()
+            self._iterate()
             if self.measured_at != self.steps:
                 self._measure()
             self.save()
             self.store.drain(waiting=lambda: self.board.phase("waiting until the last checkpoint is written"))
+            self.collective.gather(None)
             return self._outcome(stopped=False)
-        except StopAskedError:
+        except StopAskedError as wish:
+            self.collective.end(wish)
             self.save()
             self.store.drain(self.config.checkpoint.grace_s)
             return self._outcome(stopped=True)
+        except PhysaiError as error:
+            self.collective.end(error)
+            raise
         finally:
             self.store.close()
+
+    def _begin(self) -> None:
+        """Goes on from the newest checkpoint or from demonstrations; then all learners are like the first."""
+        if self.collective.leader:
+            self._continue()
+            self._warm_start()
+        if self.collective.size > 1:
+            files = self.collective.gather(state.pack(self) if self.collective.leader else None)[0]
+            if not self.collective.leader:
+                state.restore(self, files)
+            self.board.say(f"{self.collective.size} learners share the {self.config.rollout.groups} groups")
+
+    def _iterate(self) -> None:
+        if self.iteration and self._measurement_due():
+            self._measure()  # it was stopped before it came to that
+            self.store.amend(self.iteration, self.validation)
+            self.save()
+        started = time.perf_counter()
+        while not self._done():
+            fragments, told = self._collect()
+            self._learn(fragments, told)
+            due = self._measurement_due()
+            try:
+                if due:
+                    self._measure()
+            finally:  # a run that is stopped while it measures has this row too, and amends it later
+                now = time.perf_counter()
+                if self.collective.leader:
+                    self.store.add(self._row(told, now - started))
+                started = now
+            if due or self.iteration % self.config.checkpoint.every_iterations == 0:
+                self.save()
 
     def _done(self) -> bool:
         return self.steps >= self.config.stop.steps or self._met() is True
@@ -163,7 +170,7 @@ class Learner:
         if self.board.stopping():
             raise StopAskedError
 
-    def _package(self, weights: Mapping[str, np.ndarray[Any, Any]] | None = None) -> Package:
+    def _package(self, weights: Mapping[str, NDArray[Any]] | None = None) -> Package:
         self.version += 1
         return Package(self.version, self._identity, weights or self.model.weights(), self.normalizer.freeze())
 
@@ -178,58 +185,71 @@ class Learner:
         )
         self.model.num_timesteps += steps
         self.primed = self.cloned = True
-        self._measure()
+        self._judge()
         self.save()
 
     # ---- collecting ------------------------------------------------------------------------------
 
     def _start_collecting(self, iteration: int) -> None:
-        groups = range(self.config.rollout.groups)
+        groups = self.collective.shard(self.config.rollout.groups)
         jobs = [Job(group, iteration, self.groups.get(group)) for group in groups]
-        package = self._package(self._behind)
-        self._behind = package.weights
+        package = self._package(self.behind)
+        self.behind = package.weights
         self.fleet.start("sample", package, jobs)
         self._collecting = True
 
-    def _collect(self) -> list[Fragment]:
-        """Returns the fragments of this iteration, of all groups in order; merges what they saw into the statistics."""
+    def _collect(self) -> tuple[list[Fragment], list[Summary]]:
+        """Merges what all groups saw into the statistics.
+
+        Returns:
+            the fragments of this rank's groups, and what is told of those of all, in the order of the groups.
+        """
         what = f"iteration {self.iteration + 1}: collecting"
-        before = time.perf_counter()
+        before, dropped = time.perf_counter(), 0
         while True:
             if not self._collecting:
                 self._start_collecting(self.iteration)
             fragments: list[Fragment] = self.fleet.finish(lambda: self._waiting(what))
-            self._collecting, self._behind = False, None
+            self._collecting, self.behind = False, None
             # At most one package was made after the one that these were collected with.
             if all(self.version - f.version <= self.config.rollout.max_policy_lag for f in fragments):
                 break
-            self.dropped += len(fragments)
+            dropped += len(fragments)
+        told = self._tell(fragments, dropped)
         self._waited = time.perf_counter() - before
-        for fragment in fragments:
-            self.groups[fragment.group] = fragment.state
-            if not fragment.reproducible:
+        self.normalizer.merge([s.observation_moments for s in told], [s.return_moments for s in told])
+        self.window.add(told)
+        if self.config.rollout.max_policy_lag and self.primed and not self._measurement_due(ahead=True):
+            self._start_collecting(self.iteration + 1)
+        return fragments, told
+
+    def _tell(self, fragments: Sequence[Fragment], dropped: int) -> list[Summary]:
+        """Tells the other learners of this one's fragments, and hears of theirs."""
+        shares = self.collective.gather(([Summary.of(f) for f in fragments], dropped, self.fleet.restarts))
+        self.dropped += sum(dropped for _, dropped, _ in shares)
+        self.restarts = sum(restarts for _, _, restarts in shares)
+        told = [summary for summaries, _, _ in shares for summary in summaries]
+        for summary in told:
+            self.groups[summary.group] = summary.state
+            if not summary.reproducible:
                 self.board.say(
                     f"note: {self.config.task} did not come back to where it was when its actions were played again, "
                     "so this run cannot be repeated bit for bit"
                 )
-        self.normalizer.merge([f.observation_moments for f in fragments], [f.return_moments for f in fragments])
-        self._window.add(fragments)
-        if self.config.rollout.max_policy_lag and self.primed and not self._measurement_due(ahead=True):
-            self._start_collecting(self.iteration + 1)
-        return fragments
+        return told
 
     # ---- learning --------------------------------------------------------------------------------
 
-    def _learn(self, fragments: Sequence[Fragment]) -> None:
+    def _learn(self, fragments: Sequence[Fragment], told: Sequence[Summary]) -> None:
         started = time.perf_counter()
         self.board.phase(f"iteration {self.iteration + 1}: learning")
         model, stop = self.model, max(1, self.config.stop.steps)
         if not self.primed:  # collected with statistics of nothing: good for the statistics alone
             self.primed = True
-            model.num_timesteps += sum(fragment.steps for fragment in fragments)
+            model.num_timesteps += sum(summary.steps for summary in told)
         else:
             seeding.seed_learner(self.config.seed, seeding.LEARNING, self.iteration)
-            model.fragments = fragments
+            model.fragments, model.episodes = fragments, [episode for s in told for episode in s.episodes]
             callback = model._init_callback(None)
             model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
             model.fragments = ()
@@ -265,38 +285,40 @@ class Learner:
         return steps - self.measured_at >= stop.every_steps or steps >= stop.steps
 
     def _measure(self) -> None:
-        """Plays held-out episodes with the deterministic policy, and notes whether it is the best so far."""
-        seeds = seeding.validation_seeds(self.config)
-        size = max(1, len(seeds) // (4 * self.fleet.workers))
-        chunks = [seeds[first : first + size] for first in range(0, len(seeds), size)]
-        self.fleet.start("judge", self._package(), chunks)
-        what = f"iteration {self.iteration}: measuring on {len(seeds)} held-out episodes"
-        records: list[EpisodeRecord] = [r for chunk in self.fleet.finish(lambda: self._waiting(what)) for r in chunk]
-        told = [record.success for record in records if record.success is not None]
-        success = sum(told) / len(told) if told else None
-        mean = float(np.mean([record.episode_return for record in records]))
+        """Measures the policy; rank 0 does it, and the others hear what came out."""
+        if self.collective.leader:
+            self._judge()
+        measured = self.measured_at, self.validation, self.best
+        self.measured_at, self.validation, self.best = self.collective.gather(measured)[0]
+
+    def _judge(self) -> None:
+        """Plays held-out episodes, and notes whether this policy is the best so far."""
+        when = f"iteration {self.iteration}"
+        found = judge(self.config, self.fleet, self._package(), lambda what: self._waiting(f"{when}: {what}"))
         self.measured_at = self.steps
-        self.validation = {"validation/success": success, "validation/return": mean}
-        if self.best is None or (success or 0.0, mean) > (self.best["success"] or 0.0, self.best["return"]):
+        self.validation = {"validation/success": found.success, "validation/return": found.mean_return}
+        if self.best is None or found.better_than(self.best["success"], self.best["return"]):
             bar = self.config.stop.success
             self.best = {
-                "checkpoint": f"{self.iteration:06d}", "success": success, "return": mean, "episodes": len(records),
-                "steps": self.steps, "bar": bar, "met": None if bar is None else (success or 0.0) >= bar,
+                "checkpoint": f"{self.iteration:06d}", "success": found.success, "return": found.mean_return,
+                "episodes": found.episodes, "steps": self.steps, "bar": bar,
+                "met": None if bar is None else (found.success or 0.0) >= bar,
             }  # fmt: skip
 
-    def _row(self, fragments: Sequence[Fragment], seconds: float) -> dict[str, Any]:
-        row = training_row(self._window, fragments, seconds, self.fleet.workers)
+    def _row(self, told: Sequence[Summary], seconds: float) -> dict[str, Any]:
+        row = training_row(self.window, told, seconds, self.fleet.workers)
         learnt = {name: float(value) for name, value in self.model.logger.name_to_value.items()}
         left = max(0, self.config.stop.steps - self.steps)
         row = {
             "iteration": self.iteration,
             "steps": self.steps,
             **row,
+            "learners": self.collective.size,
             "learner_busy": self._busy / seconds,
             "waiting": self._waited / seconds,
             "lag": float(self.config.rollout.max_policy_lag and self._collecting),
             "dropped": self.dropped,
-            "restarts": self.fleet.restarts,
+            "restarts": self.restarts,
             **self.validation,
             **learnt,
         }
@@ -306,32 +328,19 @@ class Learner:
     # ---- saving and continuing -------------------------------------------------------------------
 
     def save(self) -> None:
-        """Saves a checkpoint of the complete iterations, if there is something new.
+        """Saves a checkpoint of the complete iterations, if there is something new; rank 0 does it.
 
         It is written while learning goes on; `Recorder` says when that fails.
         """
-        if not self.cloned or (self._saved_at == self.iteration and self._saved_best == self.best):
+        if (
+            not self.collective.leader
+            or not self.cloned
+            or (self._saved_at == self.iteration and self._saved_best == self.best)
+        ):
             return  # half a warm start is begun anew
         self.board.phase(f"iteration {self.iteration}: saving")
-        interface = self.interface
-        state = {
-            "iteration": self.iteration, "measured_at": self.measured_at, "primed": self.primed, "best": self.best,
-            "cloned": self.cloned, "validation": self.validation, "dropped": self.dropped,
-            "window": self._window.pack(),
-        }  # fmt: skip
-        described = {**interface.spec.to_dict(), "algorithm": self.config.algorithm.name}
-        self.model.learn_values_only(False)
-        files = {
-            "model.zip": self.model.zip(),
-            "vecnormalize.pkl": self.normalizer.vecnormalize(interface.observation_space, interface.action_space),
-            "normalizer.npz": self.normalizer.npz(),
-            "policy.json": json.dumps(described, indent=1).encode(),
-            "state.npz": pack_state(state, self.groups),
-        }
-        if self._behind is not None:  # with a lag, the next iteration is collected with these
-            files["behind.npz"] = pack_arrays(self._behind)
         is_best = self.best is not None and self.best["checkpoint"] == f"{self.iteration:06d}"
-        self.store.save(self.iteration, files, self.best if is_best else None)
+        self.store.save(self.iteration, state.pack(self), self.best if is_best else None)
         self._saved_at, self._saved_best = self.iteration, self.best
 
     _saved_best: Mapping[str, Any] | None = None
@@ -345,24 +354,9 @@ class Learner:
         checkpoint = self.run_folder.checkpoints.newest()
         if checkpoint is not None:
             try:
-                self._restore(checkpoint)
+                state.restore(self, checkpoint.files)
             except (KeyError, ValueError, RuntimeError) as error:
                 raise CheckpointError(f"checkpoint {checkpoint.folder} does not fit this run: {error}") from error
+            self._saved_at, self._saved_best = self.iteration, self.best
             self.board.say(f"continuing from {checkpoint.folder} ({self.steps:,} steps)")
         self.store.open(self.iteration)
-
-    def _restore(self, checkpoint: Checkpoint) -> None:
-        self.model.restore(checkpoint.files["model.zip"])
-        with np.load(io.BytesIO(checkpoint.files["normalizer.npz"]), allow_pickle=False) as arrays:
-            self.normalizer.restore(arrays)
-        state, groups = unpack_state(checkpoint.files["state.npz"])
-        self.iteration, self.measured_at, self.primed = state["iteration"], state["measured_at"], state["primed"]
-        self.cloned = state["cloned"]
-        self._window.restore(state.get("window", ()))
-        if "behind.npz" in checkpoint.files:
-            self._behind = unpack_arrays(checkpoint.files["behind.npz"])
-        self.best, self.validation, self.dropped = state["best"], state["validation"], state["dropped"]
-        rollout = self.config.rollout
-        if len(groups) == rollout.groups and all(len(group) == rollout.envs_per_group for group in groups.values()):
-            self.groups = groups  # else groups or environments were changed, and all episodes begin anew
-        self._saved_at, self._saved_best = self.iteration, self.best

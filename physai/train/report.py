@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from physai.train.rollout import Episode, Fragment
+from physai.train.rollout import Episode
+from physai.train.summary import Summary
 
 EPISODES = 100
 
@@ -20,7 +21,7 @@ class Window:
     def __init__(self) -> None:
         self.episodes: deque[Episode] = deque(maxlen=EPISODES)
 
-    def add(self, fragments: Sequence[Fragment]) -> None:
+    def add(self, fragments: Sequence[Summary]) -> None:
         """Adds the episodes of an iteration."""
         for fragment in fragments:
             self.episodes.extend(fragment.episodes)
@@ -34,7 +35,7 @@ class Window:
         self.episodes = deque((Episode(**episode) for episode in packed), maxlen=EPISODES)
 
 
-def training_row(window: Window, fragments: Sequence[Fragment], seconds: float, workers: int) -> dict[str, Any]:
+def training_row(window: Window, fragments: Sequence[Summary], seconds: float, workers: int) -> dict[str, Any]:
     """Returns the figures of an iteration.
 
     Args:

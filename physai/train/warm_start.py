@@ -157,8 +157,9 @@ def fit(
 ) -> float:
     """Fits the mean of the policy to the labels by least squares, and returns the last epoch's mean squared error."""
     frozen = normalizer.freeze()
-    seen = torch.from_numpy(frozen.observations(np.concatenate([episode.observations for episode in labels])))
-    wanted = torch.from_numpy(np.concatenate([episode.actions for episode in labels]))
+    observations = frozen.observations(np.concatenate([episode.observations for episode in labels]))
+    seen = torch.from_numpy(observations).to(model.device)
+    wanted = torch.from_numpy(np.concatenate([episode.actions for episode in labels])).to(model.device)
     policy: Any = model.policy
     body, head = policy.mlp_extractor.policy_net, policy.action_net
     optimizer = torch.optim.Adam([*body.parameters(), *head.parameters()], lr=plan.learning_rate)

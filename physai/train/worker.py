@@ -1,42 +1,82 @@
-"""The learner as Ray Train runs it, and how a learner in another process talks to the person at the driver."""
+"""The learners as Ray Train runs them, and how a learner in another process talks to the person at the driver."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
 from ray.actor import ActorHandle
 
 from physai.errors import PhysaiError
+from physai.train.behaviour import Package
+from physai.train.collective import Collective
 from physai.train.fleet import RayFleet
-from physai.train.learner import Learner, Outcome
+from physai.train.learner import Learner
+from physai.train.outcome import Outcome
 from physai.train.progress import Board, Row
 from physai.train.run_dir import RunFolder
+from physai.train.work import Fleet
 
 TELL_EVERY_S = 0.5
 
 
 def learn_here(settings: dict[str, Any]) -> Outcome:
     """Train loop of Ray Train's local mode: it runs in the driver, and failures come out as they are."""
-    return _learner(settings, settings["board"]).run()
+    return _learner(settings, settings["board"], Collective()).run()
 
 
 def learn_there(settings: dict[str, Any]) -> None:
-    """Train loop of a worker. It leaves its result in the mailbox; a failure that a retry would repeat, too."""
-    mailbox = settings["mailbox"]
-    board = RemoteBoard(mailbox)
+    """Train loop of a worker. The first one leaves the result in the mailbox; a failure that a retry repeats, too."""
+    mailbox, collective = settings["mailbox"], Collective.joined()
+    outcome, failure = None, None
     try:
-        ray.get(mailbox.finish.remote(_learner(settings, board).run(), None))
+        outcome = _learner(settings, RemoteBoard(mailbox, speaks=collective.leader), collective).run()
     except PhysaiError as error:
-        ray.get(mailbox.finish.remote(None, error))
+        failure = error
+    if collective.leader:
+        ray.get(mailbox.finish.remote(outcome, failure))
 
 
-def _learner(settings: dict[str, Any], board: Board) -> Learner:
-    config = settings["config"]
-    fleet = RayFleet(settings["handles"], config.rollout.timeout_s)
+def _learner(settings: dict[str, Any], board: Board, collective: Collective) -> Learner:
+    config, handles = settings["config"], settings["handles"]
+    fleet: Fleet = RayFleet(handles, config.rollout.timeout_s)
+    if collective.size > 1:
+        # With fewer actors than learners, some have two masters: slower, and the fragments are the same.
+        own = handles[collective.rank :: collective.size] or handles
+        fleet = ShardedFleet(RayFleet(own, config.rollout.timeout_s), fleet)
     run = RunFolder(settings["run"], config.checkpoint.keep)
-    return Learner(config, settings["interface"], fleet, run, board)
+    return Learner(config, settings["interface"], fleet, run, board, collective=collective, device=settings["device"])
+
+
+class ShardedFleet:
+    """Collects with a learner's own share of the actors, and does everything else with all of them.
+
+    So each actor has one master at a time: only the first learner measures, while the others wait.
+    """
+
+    def __init__(self, own: Fleet, everyone: Fleet) -> None:
+        self._own, self._everyone, self._now = own, everyone, own
+
+    @property
+    def workers(self) -> int:
+        """All actors."""
+        return self._everyone.workers
+
+    @property
+    def restarts(self) -> int:
+        """Those that this learner saw."""
+        return self._own.restarts + self._everyone.restarts
+
+    def start(self, method: str, package: Package, jobs: Sequence[Any]) -> None:
+        """Hands out jobs."""
+        self._now = self._own if method == "sample" else self._everyone
+        self._now.start(method, package, jobs)
+
+    def finish(self, waiting: Callable[[], None]) -> list[Any]:
+        """Waits for the answers."""
+        return self._now.finish(waiting)
 
 
 class Mailbox:
@@ -53,7 +93,7 @@ class Mailbox:
         """Takes what the learner says; returns whether it shall stop."""
         self.lines += lines
         self.rows += rows
-        self.doing = doing
+        self.doing = doing or self.doing
         return self.stop
 
     def hear(self, stop: bool) -> tuple[list[str], list[Row], str]:
@@ -73,10 +113,15 @@ class Mailbox:
 
 
 class RemoteBoard:
-    """The board of a learner in another process: it writes to the mailbox, twice a second at most."""
+    """The board of a learner in another process: it writes to the mailbox, twice a second at most.
 
-    def __init__(self, mailbox: ActorHandle) -> None:
-        self._mailbox, self._stop, self._told = mailbox, False, 0.0
+    Args:
+        mailbox: to which it writes.
+        speaks: False for all learners but one: they listen for the wish to stop.
+    """
+
+    def __init__(self, mailbox: ActorHandle, *, speaks: bool) -> None:
+        self._mailbox, self._speaks, self._stop, self._told = mailbox, speaks, False, 0.0
         self._lines: list[str] = []
         self._rows: list[Row] = []
         self._doing = ""
@@ -104,7 +149,8 @@ class RemoteBoard:
     def _tell(self, *, now: bool = False) -> None:
         if not now and time.monotonic() - self._told < TELL_EVERY_S:
             return
-        self._stop = ray.get(self._mailbox.tell.remote(self._lines, self._rows, self._doing))
+        said = (self._lines, self._rows, self._doing) if self._speaks else ([], [], "")
+        self._stop = ray.get(self._mailbox.tell.remote(*said))
         self._lines, self._rows, self._told = [], [], time.monotonic()
 
 

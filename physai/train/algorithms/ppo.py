@@ -23,10 +23,11 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from physai.config import AlgorithmConfig, RunConfig
 from physai.train.algorithms.update import update
+from physai.train.collective import Collective
 from physai.train.normalizer import SpacesOnly
 
 if TYPE_CHECKING:
-    from physai.train.rollout import Fragment
+    from physai.train.rollout import Episode, Fragment
 
 ACTIVATIONS = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU, "elu": torch.nn.ELU}
 
@@ -47,7 +48,9 @@ def policy_arguments(config: AlgorithmConfig, action_space: gym.Space[Any]) -> d
 class FleetPPO(PPO):
     """PPO that is given its experience: set `fragments` before `collect_rollouts`."""
 
-    fragments: Sequence[Fragment] = ()
+    fragments: Sequence[Fragment] = ()  # of the groups of this rank
+    episodes: Sequence[Episode] | None = None  # finished ones of all ranks; None: those of the fragments
+    collective: Collective
 
     def collect_rollouts(
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
@@ -76,10 +79,10 @@ class FleetPPO(PPO):
                 array[:, part] = values.reshape((n_rollout_steps, width, *array.shape[2:]))
             start += width
         rollout_buffer.pos, rollout_buffer.full = n_rollout_steps, True
-        self.num_timesteps += n_rollout_steps * rollout_buffer.n_envs
-        for fragment in fragments:
-            self.ep_info_buffer.extend({"r": e.episode_return, "l": e.length} for e in fragment.episodes)
-            self.ep_success_buffer.extend(e.success for e in fragment.episodes if e.success is not None)
+        self.num_timesteps += n_rollout_steps * rollout_buffer.n_envs * self.collective.size
+        episodes = [e for f in fragments for e in f.episodes] if self.episodes is None else self.episodes
+        self.ep_info_buffer.extend({"r": e.episode_return, "l": e.length} for e in episodes)
+        self.ep_success_buffer.extend(e.success for e in episodes if e.success is not None)
         callback.update_locals(locals())
         goes_on = callback.on_step()
         last_values = torch.from_numpy(np.concatenate([fragment.last_values for fragment in fragments]))
@@ -90,10 +93,7 @@ class FleetPPO(PPO):
 
     def train(self) -> None:
         """Learns from the buffer, as `PPO.train` does."""
-        if isinstance(self.action_space, gym.spaces.Box):
-            update(self)
-        else:
-            super().train()
+        update(self)
 
     def learn_values_only(self, only: bool) -> None:
         """Freezes everything but the value function, or releases it."""
@@ -123,13 +123,21 @@ class FleetPPO(PPO):
             setattr(self, name, (data or {})[name])
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "fragments"]
+        return [*super()._excluded_save_params(), "fragments", "episodes", "collective"]
 
 
-def build(config: RunConfig, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> FleetPPO:
-    """Builds the learner of a run, with the random numbers of its seed."""
+def build(
+    config: RunConfig,
+    observation_space: gym.Space[Any],
+    action_space: gym.Space[Any],
+    *,
+    collective: Collective | None = None,
+    device: str = "cpu",
+) -> FleetPPO:
+    """Builds the learner of a run, with the random numbers of its seed; its buffer takes the groups of its rank."""
     algorithm, rollout = config.algorithm, config.rollout
-    n_envs = rollout.groups * rollout.envs_per_group
+    collective = collective or Collective()
+    n_envs = len(collective.shard(rollout.groups)) * rollout.envs_per_group
     stub = DummyVecEnv([lambda: SpacesOnly(observation_space, action_space)] * n_envs)
     rate: Any = algorithm.learning_rate
     if algorithm.learning_rate_final is not None:
@@ -139,7 +147,7 @@ def build(config: RunConfig, observation_space: gym.Space[Any], action_space: gy
         stub,
         learning_rate=rate,
         n_steps=rollout.steps,
-        batch_size=algorithm.batch_size,
+        batch_size=rollout.steps * n_envs,
         n_epochs=algorithm.epochs,
         gamma=algorithm.gamma,
         gae_lambda=algorithm.gae_lambda,
@@ -150,8 +158,10 @@ def build(config: RunConfig, observation_space: gym.Space[Any], action_space: gy
         target_kl=algorithm.target_kl,
         policy_kwargs=policy_arguments(algorithm, action_space),
         seed=config.seed,
-        device="cpu",
+        device=device,
     )
+    model.collective = collective
+    model.batch_size = algorithm.batch_size  # of all ranks; a rank's own rows may be fewer
     model.set_logger(Logger(folder=None, output_formats=[]))
     model._setup_learn(config.stop.steps)  # the loop is ours, so nobody else prepares counters and buffers
     return model

@@ -1,0 +1,51 @@
+"""What a learner is made of, as the files of a checkpoint."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from physai.train.checkpoint import pack_arrays, pack_state, unpack_arrays, unpack_state
+
+if TYPE_CHECKING:
+    from physai.train.learner import Learner
+
+COUNTERS = ("iteration", "measured_at", "primed", "best", "cloned", "validation", "dropped")
+
+
+def pack(learner: Learner) -> dict[str, bytes]:
+    """Returns the files from which a learner goes on exactly where this one is."""
+    interface = learner.interface
+    described = {**interface.spec.to_dict(), "algorithm": learner.config.algorithm.name}
+    learner.model.learn_values_only(False)
+    state = {name: getattr(learner, name) for name in COUNTERS}
+    files = {
+        "model.zip": learner.model.zip(),
+        "vecnormalize.pkl": learner.normalizer.vecnormalize(interface.observation_space, interface.action_space),
+        "normalizer.npz": learner.normalizer.npz(),
+        "policy.json": json.dumps(described, indent=1).encode(),
+        "state.npz": pack_state({**state, "window": learner.window.pack()}, learner.groups),
+    }
+    if learner.behind is not None:  # with a lag, the next iteration is collected with these
+        files["behind.npz"] = pack_arrays(learner.behind)
+    return files
+
+
+def restore(learner: Learner, files: Mapping[str, bytes]) -> None:
+    """Continues from what `pack` returned."""
+    learner.model.restore(files["model.zip"])
+    with np.load(io.BytesIO(files["normalizer.npz"]), allow_pickle=False) as arrays:
+        learner.normalizer.restore(arrays)
+    state, groups = unpack_state(files["state.npz"])
+    for name in COUNTERS:
+        setattr(learner, name, state[name])
+    learner.window.restore(state["window"])
+    if "behind.npz" in files:
+        learner.behind = unpack_arrays(files["behind.npz"])
+    rollout = learner.config.rollout
+    if len(groups) == rollout.groups and all(len(group) == rollout.envs_per_group for group in groups.values()):
+        learner.groups = groups  # else groups or environments were changed, and all episodes begin anew
