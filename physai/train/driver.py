@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -76,14 +76,12 @@ def inspect(config: RunConfig) -> Interface:
 
 
 def _with_actors(config: RunConfig, interface: Interface, run: Path, board: TerminalBoard) -> Outcome:
-    from physai.train import fleet
+    from physai.train.placement import Placement
 
     board.phase("starting rollout actors")
-    handles = fleet.launch(config, lambda: _interrupt_if_stopping(board))
-    try:
-        return _learn(config, interface, run, board, handles)
-    finally:
-        fleet.dismiss(handles)
+    with Placement(config, board.say) as placement:
+        placement.start(lambda: _interrupt_if_stopping(board))
+        return _learn(config, interface, run, board, placement)
 
 
 def _interrupt_if_stopping(board: Board) -> None:
@@ -91,7 +89,7 @@ def _interrupt_if_stopping(board: Board) -> None:
         raise KeyboardInterrupt  # nothing is there to be saved yet
 
 
-def _learn(config: RunConfig, interface: Interface, run: Path, board: TerminalBoard, handles: Sequence[Any]) -> Outcome:
+def _learn(config: RunConfig, interface: Interface, run: Path, board: TerminalBoard, placement: Any) -> Outcome:
     """Runs the learner under Ray Train: here, or in a worker that is restarted from the last checkpoint."""
     from ray.train import FailureConfig, ScalingConfig
     from ray.train import RunConfig as TrainRunConfig
@@ -99,7 +97,7 @@ def _learn(config: RunConfig, interface: Interface, run: Path, board: TerminalBo
 
     from physai.train import worker
 
-    settings = {"config": config, "interface": interface, "run": str(run), "handles": list(handles)}
+    settings = {"config": config, "interface": interface, "run": str(run), "crew": placement}
     if config.learner.workers == 0:
         board.phase("starting the learner")
         result = TorchTrainer(
@@ -111,7 +109,7 @@ def _learn(config: RunConfig, interface: Interface, run: Path, board: TerminalBo
     mailbox = worker.mailbox()
     trainer = TorchTrainer(
         worker.learn_there,
-        train_loop_config={**settings, "mailbox": mailbox},
+        train_loop_config={**settings, "crew": placement.shared(), "mailbox": mailbox},
         scaling_config=ScalingConfig(num_workers=config.learner.workers, resources_per_worker={"CPU": 0.1}),
         run_config=TrainRunConfig(
             name="ray_train",

@@ -30,9 +30,10 @@ from physai.train.behaviour import Package
 from physai.train.checkpoint import Checkpoint, pack_state, unpack_state
 from physai.train.normalizer import RunningNormalizer
 from physai.train.progress import Board
+from physai.train.quarantine import Quarantine
 from physai.train.report import Window, training_row
 from physai.train.rollout import Fragment, GroupState, Job
-from physai.train.run_dir import Figures, RunFolder
+from physai.train.run_dir import QUARANTINE, Figures, RunFolder
 from physai.train.work import Fleet
 
 
@@ -86,6 +87,7 @@ class Learner:
         self.primed = not (config.normalizer.observations or config.normalizer.rewards)
         self.cloned = config.warm_start is None
         self.dropped = 0
+        self.quarantine = Quarantine()
         self.best: dict[str, Any] | None = None
         self.validation: dict[str, float | None] = {}
         self._identity = uuid.uuid4().hex
@@ -156,8 +158,18 @@ class Learner:
             raise StopAskedError
 
     def _package(self) -> Package:
+        self._note_crashes()
         self.version += 1
-        return Package(self.version, self._identity, self.model.weights(), self.normalizer.freeze())
+        skip = self.quarantine.seeds
+        return Package(self.version, self._identity, self.model.weights(), self.normalizer.freeze(), skip)
+
+    def _note_crashes(self) -> None:
+        """Puts the episodes that the last batch of jobs had to leave out into quarantine, from the next package on."""
+        lines = self.quarantine.add(self.fleet.crashes, self.iteration)
+        for text in lines:
+            self.board.say(text)
+        if lines:
+            self.run_folder.write(QUARANTINE, json.dumps(self.quarantine.rows(), indent=1) + "\n")
 
     # ---- warm start ------------------------------------------------------------------------------
 
@@ -194,6 +206,7 @@ class Learner:
             if all(self.version - f.version <= self.config.rollout.max_policy_lag for f in fragments):
                 break
             self.dropped += len(fragments)
+        self._note_crashes()
         self._waited = time.perf_counter() - before
         for fragment in fragments:
             self.groups[fragment.group] = fragment.state
@@ -263,7 +276,8 @@ class Learner:
         what = f"iteration {self.iteration}: measuring on {len(seeds)} held-out episodes"
         records: list[EpisodeRecord] = [r for chunk in self.fleet.finish(lambda: self._waiting(what)) for r in chunk]
         told = [record.success for record in records if record.success is not None]
-        success = sum(told) / len(told) if told else None
+        unplayed = len(seeds) - len(records)  # in quarantine: what nobody can play is no success
+        success = sum(told) / (len(told) + unplayed) if told else None
         mean = float(np.mean([record.episode_return for record in records]))
         self.measured_at = self.steps
         self.validation = {"validation/success": success, "validation/return": mean}
@@ -287,6 +301,9 @@ class Learner:
             "lag": float(self.config.rollout.max_policy_lag and self._collecting),
             "dropped": self.dropped,
             "restarts": self.fleet.restarts,
+            "redone": self.fleet.redone,
+            "actors": self.fleet.workers,
+            "quarantined": len(self.quarantine.crashes),
             **self.validation,
             **learnt,
         }
@@ -308,6 +325,7 @@ class Learner:
         state = {
             "iteration": self.iteration, "measured_at": self.measured_at, "primed": self.primed, "best": self.best,
             "cloned": self.cloned, "validation": self.validation, "dropped": self.dropped,
+            "quarantine": self.quarantine.rows(),
         }  # fmt: skip
         described = {**interface.spec.to_dict(), "algorithm": self.config.algorithm.name}
         self.model.learn_values_only(False)
@@ -349,6 +367,7 @@ class Learner:
         self.iteration, self.measured_at, self.primed = state["iteration"], state["measured_at"], state["primed"]
         self.cloned = state["cloned"]
         self.best, self.validation, self.dropped = state["best"], state["validation"], state["dropped"]
+        self.quarantine.restore(state.get("quarantine", ()))
         rollout = self.config.rollout
         if len(groups) == rollout.groups and all(len(group) == rollout.envs_per_group for group in groups.values()):
             self.groups = groups  # else groups or environments were changed, and all episodes begin anew

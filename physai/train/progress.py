@@ -141,7 +141,9 @@ def described(row: Row) -> list[tuple[str, str]]:
         ("learner busy", number("learner_busy", ".0%")),
         ("in physics", number("physics", ".0%")),
         ("policy lag", number("lag", ".2g")),
+        ("actors", number("actors", "d")),
         ("actors restarted", number("restarts", "d")),
+        ("episodes in quarantine", number("quarantined", "d")),
         ("time left", clock(row.get("eta_s"))),
     ]
 

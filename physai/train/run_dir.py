@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 CONFIG, VERSIONS, PROGRESS, CHECKPOINTS = "config.yaml", "versions.json", "progress.csv", "checkpoints"
+QUARANTINE = "quarantine.json"
 
 # What a run cannot change when it is continued: the checkpoint would not fit, or it would be another run.
 FIXED = ("task", "seed", "algorithm.name", "algorithm.network", "algorithm.activation", "normalizer")

@@ -35,7 +35,7 @@ def learn_there(settings: dict[str, Any]) -> None:
 
 def _learner(settings: dict[str, Any], board: Board) -> Learner:
     config = settings["config"]
-    fleet = RayFleet(settings["handles"], config.rollout.timeout_s)
+    fleet = RayFleet(settings["crew"], config, board)
     run = RunFolder(Path(settings["run"]), config.checkpoint.keep)
     return Learner(config, settings["interface"], fleet, run, board)
 
