@@ -275,6 +275,7 @@ class Learner:
         self.fleet.start("judge", self._package(), chunks)
         what = f"iteration {self.iteration}: measuring on {len(seeds)} held-out episodes"
         records: list[EpisodeRecord] = [r for chunk in self.fleet.finish(lambda: self._waiting(what)) for r in chunk]
+        self._note_crashes()
         told = [record.success for record in records if record.success is not None]
         unplayed = len(seeds) - len(records)  # in quarantine: what nobody can play is no success
         success = sum(told) / (len(told) + unplayed) if told else None

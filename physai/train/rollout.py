@@ -195,10 +195,10 @@ class Group:
         try:
             self._raw[e], reward, terminated, truncated, info = self.envs[e].step(action)
         except Exception as error:
-            raise self._failed(e, f"failed: {error or type(error).__name__}") from error
+            raise self._failed(e, f"failed: {error or type(error).__name__}", 1) from error
         reward = np.float32(reward)
         if not np.isfinite(reward):
-            raise self._failed(e, f"gave the reward {reward}")
+            raise self._failed(e, f"gave the reward {reward}", 1)
         running.length += 1
         running.total += float(reward)
         self._discounted[e] = self._discounted[e] * self.config.algorithm.gamma + reward
@@ -209,14 +209,14 @@ class Group:
                 sums[name] = sums.get(name, 0.0) + value
         return reward, terminated, truncated, info
 
-    def _failed(self, e: int, what: str) -> EpisodeError:
+    def _failed(self, e: int, what: str, ahead: int = 0) -> EpisodeError:
         running = self._running[e]
         options = f" and options {dict(running.options)}" if running.options else ""
         return EpisodeError(
             f"{self.config.task} {what} (group {self.index}, environment {e}, episode with seed {running.seed}"
             f"{options}, step {running.length}); reset with this seed to look at it",
             running.seed,
-            running.length,
+            running.length + ahead,
         )
 
     def _check_observations(self) -> None:

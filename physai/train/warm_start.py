@@ -95,7 +95,7 @@ def _episode(
             done = bool(terminated or truncated)
     except Exception as error:
         text = f"{error or type(error).__name__} (demonstration with seed {seed}, step {len(seen)})"
-        raise EpisodeError(text, seed, len(seen)) from error
+        raise EpisodeError(text, seed, len(seen)) from error  # in its reset nothing was seen
     success = bool(info["is_success"]) if "is_success" in info else None
     labels = Labels(np.stack(seen), np.stack(wanted), Moments.of(np.array(returns)), success)
     if not (np.isfinite(labels.observations).all() and np.isfinite(labels.actions).all() and np.isfinite(total)):
