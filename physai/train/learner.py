@@ -21,7 +21,7 @@ import numpy as np
 import torch
 
 from physai.config import RunConfig
-from physai.errors import CheckpointError, PhysaiError
+from physai.errors import CheckpointError, ClusterError, PhysaiError
 from physai.evaluate.episodes import EpisodeRecord
 from physai.spec import PolicySpec
 from physai.train import seeding, warm_start
@@ -133,6 +133,9 @@ class Learner:
         except StopAskedError:
             self.save()
             return self._outcome(stopped=True)
+        except ClusterError:
+            self.save()  # what is complete is not lost with the cluster
+            raise
         finally:
             figures.close()
         if self.measured_at != self.steps:
