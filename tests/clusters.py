@@ -21,15 +21,20 @@ TESTS = str(Path(__file__).parent)
 
 
 @contextmanager
-def cluster(*cpus: int, hook: str | None = None) -> Iterator[Cluster]:
-    """Starts a head without CPUs and a node for each number, and connects; PHYSAI_TOY_STALL is its folder."""
+def cluster(head_cpus: int, *cpus: int, hook: str | None = None) -> Iterator[Cluster]:
+    """Starts a head and a node for each further number, and connects; PHYSAI_TOY_STALL is its folder."""
     before = dict(os.environ)
     # Ray notes the address for `auto` in a file that all clusters of this machine share; ours is nobody's business.
     noted = ray._private.utils.write_ray_address, ray._common.utils.reset_ray_address
     ray._private.utils.write_ray_address = ray._common.utils.reset_ray_address = lambda *_, **__: None
     with tempfile.TemporaryDirectory(prefix="t-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         os.environ |= {"PYTHONPATH": TESTS, "PHYSAI_TOY_STALL": folder, "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}
-        head = {"num_cpus": 0, "include_dashboard": False, "temp_dir": folder, "object_store_memory": STORE_BYTES}
+        head = {
+            "num_cpus": head_cpus,
+            "include_dashboard": False,
+            "temp_dir": folder,
+            "object_store_memory": STORE_BYTES,
+        }
         running = Cluster(initialize_head=True, head_node_args=head)
         running.folder = Path(folder)
         try:

@@ -63,7 +63,7 @@ train(RunConfig.model_validate(toys.small("toys:Staged-v0", storage=sys.argv[2])
 def disturb(nodes, who: str, process: int) -> None:
     """Kills it; `process` is the one that is held in the phase."""
     if who == "node":
-        remove(nodes, sorted(nodes.worker_nodes, key=lambda node: node.unique_id)[-1])
+        remove(nodes, next(iter(nodes.worker_nodes)))
         add(nodes, 1)
         return
     title = {"actor": "RolloutActor", "learner": "RayTrainWorker"}[who]

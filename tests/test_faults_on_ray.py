@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 import ray
 import toys
-from ray._private.internal_api import free
-from ray.exceptions import ObjectStoreFullError
+from ray.exceptions import ObjectLostError, ObjectStoreFullError, RayTaskError
 from test_checkpoint import everything
 from test_faults import ERRORS, parts, rows
 
@@ -126,12 +125,20 @@ def test_lost_answers_and_packages_are_made_again_and_counted(one_ray, monkeypat
         fleet.start("sample", package, jobs)
         assert "waiting: Ray's object store is full" in fleet._board.phases
         monkeypatch.setattr(ray, "put", put)
-        fleet.finish(lambda: None)
-        fleet._method, fleet._answers = "sample", {}
-        free([fleet._packed])  # before anybody could read it
-        fleet._todo.extend(range(2))
+        lost = ObjectLostError("00", None, "")
+        errors = iter([lost, RayTaskError("do", "", lost)])  # of an answer; of the package, in the actor
+        get, before = ray.get, fleet._packed
+
+        def get_what_is_there(reference):
+            error = next(errors, None)
+            if error is not None:
+                raise error
+            return get(reference)
+
+        monkeypatch.setattr(ray, "get", get_what_is_there)
         again = fleet.finish(lambda: None)
-        assert fleet.redone >= 1 and fleet.restarts == 0
+        assert fleet.redone == 2 and fleet.restarts == 0
+        assert fleet._packed != before  # it was put into the store anew
         assert [f.rewards.tobytes() for f in again] == [f.rewards.tobytes() for f in expected]
         assert len(placement.members()) == 2
 

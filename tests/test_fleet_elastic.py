@@ -25,7 +25,7 @@ MANY = {"groups": 4, "actors": "auto"}
 
 @pytest.fixture(scope="module")
 def nodes():
-    with cluster(1) as running:
+    with cluster(0, 1) as running:
         yield running
 
 
