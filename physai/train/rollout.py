@@ -25,6 +25,8 @@ from physai.train.behaviour import BehaviourPolicy, Package
 from physai.train.normalizer import Moments
 from physai_envs import registry
 
+Make = Callable[[str], gym.Env[Any, Any]]
+
 
 @dataclass(frozen=True)
 class Episode:
@@ -115,11 +117,7 @@ class _Running:
     actions: list[NDArray[Any]] = field(default_factory=list)  # pieces (n, k), one for each fragment before this one
     first: int = 0  # step of this fragment at which it began
     length: int = 0
-    total: float = 0.0
-    terms: dict[str, float] = field(default_factory=dict)
-
-
-Make = Callable[[str], gym.Env[Any, Any]]
+    terms: list[Mapping[str, float]] = field(default_factory=list)  # reward terms of each step
 
 
 class Group:
@@ -136,7 +134,8 @@ class Group:
         self._running: list[_Running] = []
         shape = (len(self.envs), *(self.observation_space.shape or ()))
         self._raw = np.zeros(shape, np.float32)
-        self._discounted = np.zeros(len(self.envs))
+        self._rewards = np.zeros(len(self.envs), np.float32)
+        self._totals, self._discounted = np.zeros(len(self.envs)), np.zeros(len(self.envs))  # of the rewards so far
 
     def close(self) -> None:
         """Ends the environments."""
@@ -159,7 +158,7 @@ class Group:
         except Exception as error:
             raise self._failed(e, f"failed in its reset: {error or type(error).__name__}") from error
         self._raw[e] = observation
-        self._discounted[e] = 0.0
+        self._totals[e] = self._discounted[e] = 0.0
 
     def enter(self, state: GroupState | None) -> tuple[int, bool]:
         """Brings the environments into a state, if they are not there; an episode in quarantine gives way to the next.
@@ -167,47 +166,46 @@ class Group:
         Returns:
             steps that were played again, and whether they led to the observations of the state.
         """
-        left = {e for e, env in enumerate(state or ()) if env.seed in self.skip}
-        if state is not None and self.at == digest(state):
-            for e in left:
-                self._begin(e, state[e].episode + 1, 0)
-            return 0, True
+        here = state is not None and self.at == digest(state)
         self.at = None
-        self._running = [_Running(0, 0, {}) for _ in self.envs]
-        if state is None:
-            for e in range(len(self.envs)):
-                self._begin(e, 0, 0)
+        self._running = self._running if here else [_Running(0, 0, {}) for _ in self.envs]
+        stay = [e for e, env in enumerate(state or ()) if env.seed not in self.skip]
+        for e in range(len(self.envs)):
+            if e not in stay:
+                self._begin(e, 0 if state is None else state[e].episode + 1, 0)
+        if state is None or here:
             return 0, True
-        for e, env in enumerate(state):
-            if e in left:
-                self._begin(e, env.episode + 1, 0)
-                continue
+        for e in stay:
+            env = state[e]
             self._start(e, _Running(env.episode, env.seed, env.options, [env.actions]))
             for action in env.actions:
                 self._advance(e, action)
-        stay = [e for e in range(len(state)) if e not in left]
+                self._add_up(slice(e, e + 1))
         same = all(np.array_equal(state[e].observation, self._raw[e], equal_nan=True) for e in stay)
         return sum(len(state[e].actions) for e in stay), same
 
-    def _advance(self, e: int, action: Any) -> tuple[float, bool, bool, dict[str, Any]]:
-        """Steps one environment and keeps the books of its episode."""
+    def _advance(self, e: int, action: Any) -> tuple[bool, bool, dict[str, Any]]:
+        """Steps one environment; returns terminated, truncated and info."""
         running = self._running[e]
         try:
-            self._raw[e], reward, terminated, truncated, info = self.envs[e].step(action)
+            self._raw[e], self._rewards[e], terminated, truncated, info = self.envs[e].step(action)
         except Exception as error:
             raise self._failed(e, f"failed: {error or type(error).__name__}", 1) from error
-        reward = np.float32(reward)
-        if not np.isfinite(reward):
-            raise self._failed(e, f"gave the reward {reward}", 1)
         running.length += 1
-        running.total += float(reward)
-        self._discounted[e] = self._discounted[e] * self.config.algorithm.gamma + reward
-        terms = info.get("reward_terms")
-        if terms:
-            sums = running.terms
-            for name, value in terms.items():
-                sums[name] = sums.get(name, 0.0) + value
-        return reward, terminated, truncated, info
+        if terms := info.get("reward_terms"):
+            running.terms.append(terms)
+        return terminated, truncated, info
+
+    def _add_up(self, part: slice) -> None:
+        """Adds the rewards of a step to the returns of these environments' episodes."""
+        rewards = self._rewards[part]
+        total = float(rewards.sum())
+        if total - total != 0.0:  # NaN or infinite, in one comparison; the sum alone may overflow
+            for e in np.flatnonzero(~np.isfinite(rewards)):
+                raise self._failed(part.start + int(e), f"gave the reward {rewards[e]}")
+        self._totals[part] += rewards
+        self._discounted[part] *= self.config.algorithm.gamma
+        self._discounted[part] += rewards
 
     def _failed(self, e: int, what: str, ahead: int = 0) -> EpisodeError:
         running = self._running[e]
@@ -281,18 +279,22 @@ class Group:
             actions[t] = drawn.reshape(actions.shape[1:])
             sent[t] = drawn if low is None else np.minimum(np.maximum(drawn, low), high)
             dones = np.zeros(n, bool)
+            ended = []
             for e in range(n):
-                action = int(sent[t, e]) if low is None else sent[t, e]
-                rewards[t, e], terminated, truncated, info = self._advance(e, action)
-                returns[t, e] = self._discounted[e]
+                terminated, truncated, info = self._advance(e, int(sent[t, e]) if low is None else sent[t, e])
                 if terminated or truncated:
-                    dones[e] = True
-                    self._check_observations()
-                    if truncated and not terminated:
-                        cut.append((t, e, self._raw[e].copy()))
-                    episodes.append(self._finished(e, info))
-                    self._begin(e, self._running[e].episode + 1, t + 1)
+                    ended.append((e, truncated and not terminated, info))
             self._check_observations()
+            self._add_up(slice(0, n))
+            rewards[t], returns[t] = self._rewards, self._discounted
+            for e, by_the_clock, info in ended:
+                dones[e] = True
+                if by_the_clock:
+                    cut.append((t, e, self._raw[e].copy()))
+                episodes.append(self._finished(e, info))
+                self._begin(e, self._running[e].episode + 1, t + 1)
+            if ended:
+                self._check_observations()
         arrays["rewards"] = normalizer.rewards(rewards)
         arrays["log_probs"] = policy.log_probs(actions[..., 0] if policy.discrete else actions, np.stack(means))
         gamma = np.float32(self.config.algorithm.gamma)
@@ -318,9 +320,9 @@ class Group:
             seed=running.seed,
             difficulty=float(running.options.get("difficulty", 1.0)),
             length=running.length,
-            episode_return=running.total,
+            episode_return=float(self._totals[e]),
             success=bool(info["is_success"]) if "is_success" in info else None,
-            reward_terms=running.terms,
+            reward_terms={name: sum(terms[name] for terms in running.terms) for name in info.get("reward_terms", ())},
             metrics=dict(info.get("metrics", {})),
         )
 
