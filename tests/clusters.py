@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -76,6 +77,29 @@ def until(condition: Callable[[], Any], what: str) -> Any:
         assert time.monotonic() < ends, f"never came: {what}"
         time.sleep(0.02)
     return found
+
+
+class Beside:
+    """Does something in a thread: nodes can be started in the main thread alone."""
+
+    def __init__(self, work: Callable[[], Any]) -> None:
+        self._work, self._answer, self._error = work, None, None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._answer = self._work()
+        except BaseException as error:
+            self._error = error
+
+    def result(self) -> Any:
+        """Waits for it; returns or raises what it did."""
+        self._thread.join(DEADLINE_S)
+        assert not self._thread.is_alive(), "it hangs"
+        if self._error is not None:
+            raise self._error
+        return self._answer
 
 
 class Stall:

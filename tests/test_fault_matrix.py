@@ -10,13 +10,12 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
 import ray
 import toys
-from clusters import DEADLINE_S, TESTS, Stall, add, cluster, remove, until
+from clusters import TESTS, Beside, Stall, add, cluster, remove, until
 from test_checkpoint import everything
 from test_train_on_ray import processes_of
 
@@ -74,22 +73,12 @@ def disturb(nodes, who: str, process: int) -> None:
 def run_and_disturb(nodes, who: str, phase: str, storage: Path) -> Path:
     stall = Stall(nodes.folder, phase, storage / "staged" / "run" / "checkpoints" / BEFORE)
     values = toys.small(TASK, storage=str(storage), learner={"workers": int(who == "learner"), "max_failures": 2})
-    failures = []
-
-    def work() -> None:
-        try:
-            disturb(nodes, who, stall.reached())
-        except BaseException as error:
-            failures.append(error)
-        finally:
-            stall.go()
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    run = train(RunConfig.model_validate(values), quiet=True)
-    thread.join(DEADLINE_S)
-    assert not failures and not thread.is_alive()
-    return run
+    training = Beside(lambda: train(RunConfig.model_validate(values), quiet=True))
+    try:
+        disturb(nodes, who, stall.reached())
+    finally:
+        stall.go()
+    return training.result()
 
 
 def kill_driver(nodes, phase: str, storage: Path) -> Path:

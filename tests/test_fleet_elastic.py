@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import csv
-import threading
 
 import pytest
-import ray
 import toys
-from clusters import DEADLINE_S, Stall, add, cluster, remove, until
+from clusters import Beside, Stall, add, cluster, remove, until
 from test_checkpoint import everything
-from test_train_on_ray import processes_of
 
 from physai.config import RunConfig
 from physai.errors import ClusterError
@@ -45,48 +42,36 @@ def heard(monkeypatch):
     return told
 
 
-def in_a_thread(work):
-    failures = []
-
-    def guarded() -> None:
-        try:
-            work()
-        except BaseException as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=guarded, daemon=True)
-    thread.start()
-    return thread, failures
-
-
 def test_one_two_one_nodes_give_the_bits_of_an_undisturbed_run(nodes, heard, tmp_path):
     (first,) = nodes.worker_nodes
     values = toys.small(TASK, storage=str(tmp_path / "elastic"), rollout=MANY, stop={"steps": 128 * 7})
     checkpoints = tmp_path / "elastic" / "staged" / "run" / "checkpoints"
     joins = Stall(nodes.folder, "collecting", checkpoints / "000001")
-
-    def change() -> None:
-        joins.reached()
-        add(nodes, 2)
-        until(lambda: len(processes_of(nodes.folder, "RolloutActor")) == 3, "actors on the new node")
-        joins.go()
-        until(lambda: (checkpoints / "000003").exists(), "an iteration with all")
-        leaves = Stall(nodes.folder, "collecting", checkpoints)
-        leaves.reached()
-        remove(nodes, first)
-        leaves.go()
-
-    thread, failures = in_a_thread(change)
-    run = train(RunConfig.model_validate(values), quiet=True)
-    thread.join(DEADLINE_S)
-    assert not failures
-    said = "\n".join(heard)
-    assert "a rollout actor joined; there are 3" in said and "was lost, and 1 rollout actors with it" in said
+    training = Beside(lambda: train(RunConfig.model_validate(values), quiet=True))
+    joins.reached()
+    add(nodes, 2)
+    until(lambda: any("a rollout actor joined; there are 3" in line for line in heard), "actors on the new node")
+    joins.go()
+    until(lambda: (checkpoints / "000003").exists(), "an iteration with all")
+    leaves = Stall(nodes.folder, "collecting", checkpoints)
+    leaves.reached()
+    remove(nodes, first)
+    leaves.go()
+    run = training.result()
+    until(lambda: any("was lost, and 1 rollout actors with it" in line for line in heard), "the word of it")
     rows = list(csv.DictReader((run / "progress.csv").open(newline="", encoding="utf-8")))
-    assert {1, 2} <= {int(row["actors"]) for row in rows} <= {1, 2, 3}
+    assert {1, 3} <= {int(row["actors"]) for row in rows} <= {1, 2, 3}
     undisturbed = toys.learn({**values, "storage": str(tmp_path / "alone")})
     values["stop"]["steps"] = 1
     assert everything(toys.learn(values)) == everything(undisturbed)
+
+
+def lose_all(nodes, stall, heard) -> None:
+    stall.reached()
+    for node in list(nodes.worker_nodes):
+        remove(nodes, node)
+    stall.go()
+    until(lambda: any("no rollout actor is left; waiting up to" in line for line in heard), "the phrase")
 
 
 @pytest.mark.slow
@@ -94,28 +79,19 @@ def test_with_no_node_left_it_waits_and_goes_on_when_one_joins_and_ends_when_non
     values = toys.small(TASK, storage=str(tmp_path), rollout=MANY, stop={"steps": 128 * 5})
     checkpoints = tmp_path / "staged" / "run" / "checkpoints"
     stall = Stall(nodes.folder, "collecting", checkpoints / "000001")
-
-    def lose(rejoin: bool) -> None:
-        stall.reached()
-        for node in list(nodes.worker_nodes):
-            remove(nodes, node)
-        stall.go()
-        until(lambda: any("no rollout actor is left; waiting up to" in line for line in heard), "the phrase")
-        if rejoin:
-            add(nodes, 1)
-
-    thread, failures = in_a_thread(lambda: lose(True))
-    run = train(RunConfig.model_validate(values), quiet=True)
-    thread.join(DEADLINE_S)
-    assert not failures and (run / "checkpoints" / "000005").exists()
+    training = Beside(lambda: train(RunConfig.model_validate(values), quiet=True))
+    lose_all(nodes, stall, heard)
+    add(nodes, 1)
+    run = training.result()
+    assert (run / "checkpoints" / "000005").exists()
     heard.clear()
     stall = Stall(nodes.folder, "collecting", run / "checkpoints" / "000005")
-    thread, failures = in_a_thread(lambda: lose(False))
     values["stop"]["steps"] *= 2
     values["rollout"]["patience_s"] = 5.0
+    training = Beside(lambda: train(RunConfig.model_validate(values), resume=str(run), quiet=True))
+    lose_all(nodes, stall, heard)
     with pytest.raises(ClusterError, match=r"no rollout actor has been there for \d+ s; bring nodes back and continue"):
-        train(RunConfig.model_validate(values), resume=str(run), quiet=True)
-    assert not failures and any(f"--resume {run}" in line for line in heard)
+        training.result()
+    assert any(f"--resume {run}" in line for line in heard)
     with pytest.raises(ClusterError, match=r"rollout.actors is auto and Ray has 0 CPUs for them; give it a larger clu"):
         train(RunConfig.model_validate(values), resume=str(run), quiet=True)
-    assert ray.is_initialized()

@@ -123,6 +123,8 @@ class Findings:
         self._add(number, Crash(error.seed, error.step, str(error), work))
 
     def _add(self, number: int, crash: Crash) -> None:
+        if crash.seed in self.skip(number):
+            raise SimulationError(f"{self._task} failed although that episode is in quarantine: {crash}")
         self._found.setdefault(number, []).append(crash)
         count = self._known + len({found.seed for found in self.crashes})
         if count > self._limits.most:
