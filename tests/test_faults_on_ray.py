@@ -50,6 +50,7 @@ def crashes(path: Path) -> list[tuple]:
     return [(row["seed"], row["step"], row["work"], row["iteration"]) for row in json.loads(path.read_text())]
 
 
+@pytest.mark.slow
 def test_an_episode_that_kills_its_actor_is_found_and_the_rest_has_the_bits_of_one_that_raises(one_ray, tmp_path):
     values = toys.small("toys:Fatal-v0", storage=str(tmp_path), stop={"steps": 128})
     run = train(RunConfig.model_validate(values), quiet=True)

@@ -44,7 +44,7 @@ def heard(monkeypatch):
 
 def test_one_two_one_nodes_give_the_bits_of_an_undisturbed_run(nodes, heard, tmp_path):
     (first,) = nodes.worker_nodes
-    values = toys.small(TASK, storage=str(tmp_path / "elastic"), rollout=MANY, stop={"steps": 128 * 7})
+    values = toys.small(TASK, storage=str(tmp_path / "elastic"), rollout=MANY, stop={"steps": 128 * 30})
     checkpoints = tmp_path / "elastic" / "staged" / "run" / "checkpoints"
     joins = Stall(nodes.folder, "collecting", checkpoints / "000001")
     training = Beside(lambda: train(RunConfig.model_validate(values), quiet=True))
@@ -56,9 +56,9 @@ def test_one_two_one_nodes_give_the_bits_of_an_undisturbed_run(nodes, heard, tmp
     leaves = Stall(nodes.folder, "collecting", checkpoints)
     leaves.reached()
     remove(nodes, first)
+    until(lambda: any("was lost, and 1 rollout actors with it" in line for line in heard), "the word of it")
     leaves.go()
     run = training.result()
-    until(lambda: any("was lost, and 1 rollout actors with it" in line for line in heard), "the word of it")
     rows = list(csv.DictReader((run / "progress.csv").open(newline="", encoding="utf-8")))
     assert {1, 3} <= {int(row["actors"]) for row in rows} <= {1, 2, 3}
     undisturbed = toys.learn({**values, "storage": str(tmp_path / "alone")})
