@@ -82,7 +82,7 @@ class Killer(threading.Thread):
         while not self.ended.wait(0.5):
             now, living = time.monotonic(), below(os.getpid())
             self.seen |= living.keys()
-            if now - killed > self.every_s and any(title.startswith(ACTOR) for title in living.values()):
+            if now - killed > self.every_s and rows_of(self.storage):  # not before it has begun
                 killed = now
                 self._kill(living)
             if now - shown > SHOW_S:
@@ -148,6 +148,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         config = config.model_copy(update={"storage": folder})
         killer = Killer(options.kill_every, options.learner_every, Path(folder))
+        # Counted from here, starting Ray included.
         timer = threading.Timer(options.seconds, lambda: os.kill(os.getpid(), signal.SIGTERM))
         killer.start()
         timer.start()
