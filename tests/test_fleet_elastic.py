@@ -56,11 +56,10 @@ def test_one_two_one_nodes_give_the_bits_of_an_undisturbed_run(nodes, heard, tmp
     leaves = Stall(nodes.folder, "collecting", checkpoints)
     leaves.reached()
     remove(nodes, first)
-    until(lambda: any("was lost, and 1 rollout actors with it" in line for line in heard), "the word of it")
     leaves.go()
     run = training.result()
     rows = list(csv.DictReader((run / "progress.csv").open(newline="", encoding="utf-8")))
-    assert {1, 3} <= {int(row["actors"]) for row in rows} <= {1, 2, 3}
+    assert {1, 3} <= {int(row["actors"]) for row in rows} and int(rows[-1]["actors"]) == 2
     undisturbed = toys.learn({**values, "storage": str(tmp_path / "alone")})
     values["stop"]["steps"] = 1
     assert everything(toys.learn(values)) == everything(undisturbed)
