@@ -93,7 +93,7 @@ def kill_driver(nodes, phase: str, storage: Path) -> Path:
     driver.communicate()
     stall.go()
     before = CheckpointStore(run / "checkpoints", 3).newest().iteration
-    assert before == int(BEFORE)  # nothing older than one interval, and nothing half written
+    assert before >= int(BEFORE)  # nothing older than one interval, and nothing half written
     config = RunConfig.model_validate(toys.small(TASK, storage=str(storage)))
     return train(config, resume=str(run), quiet=True)
 

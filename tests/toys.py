@@ -154,10 +154,10 @@ class Staged(Target):
 
 def stage() -> None:
     """Makes the learner of this process stall where it updates and where it writes a checkpoint."""
-    from physai.train import checkpoint
+    from physai import storage
     from physai.train.learner import Learner
 
-    check, write = Learner._check_finite, checkpoint.write_durably
+    check, write = Learner._check_finite, storage._write_durably
     if getattr(check, "staged", False):
         return
 
@@ -171,7 +171,16 @@ def stage() -> None:
         write(path, data)
 
     checking.staged = True  # type: ignore[attr-defined]
-    Learner._check_finite, checkpoint.write_durably = checking, writing  # type: ignore[method-assign]
+    Learner._check_finite, storage._write_durably = checking, writing  # type: ignore[method-assign]
+
+
+class Slow(Target):
+    """Takes a minute for a step as soon as the file is there that PHYSAI_TOY_SLOW names."""
+
+    def step(self, action):
+        if Path(os.environ.get("PHYSAI_TOY_SLOW") or "/nowhere").exists():
+            time.sleep(60)
+        return super().step(action)
 
 
 class Explosive(Target):
@@ -197,6 +206,7 @@ register("Fatal-v0", Fatal, kwargs={"how": "kill"})
 register("Hanging-v0", Fatal, kwargs={"how": "hang", "one_in": 32})
 register("Stuck-v0", Stuck)
 register("Staged-v0", Staged)
+register("Slow-v0", Slow)
 
 
 def small(task: str = "toys:Target-v0", **changes: Any) -> dict[str, Any]:
@@ -219,9 +229,13 @@ def small(task: str = "toys:Target-v0", **changes: Any) -> dict[str, Any]:
 stop_on = ""  # somebody asks the run to stop as soon as it says this
 
 
-def learn(values: dict[str, Any], stop_after: int | None = None) -> Any:
-    """Trains in this process without Ray, and returns the learner; `stop_after` iterations somebody asks it to stop."""
+def learn(values: dict[str, Any], stop_after: int | None = None, *, beside: bool = False) -> Any:
+    """Trains in this process without Ray, and returns the learner; `stop_after` iterations somebody asks it to stop.
+
+    `beside`: checkpoints are written while it learns, as usual; else each is waited for, so that none is skipped.
+    """
     from physai.config import RunConfig
+    from physai.storage import Storage
     from physai.train.driver import inspect
     from physai.train.learner import Learner
     from physai.train.progress import TerminalBoard
@@ -230,8 +244,8 @@ def learn(values: dict[str, Any], stop_after: int | None = None) -> Any:
     from physai_envs.registry import slug
 
     config = RunConfig.model_validate(values)
-    folder = Path(config.storage) / slug(config.task) / "run"
-    run = RunFolder.reopen(folder, config) if folder.exists() else RunFolder.create(config)
+    folder = Storage.at(config.storage) / slug(config.task) / "run"
+    run = RunFolder.reopen(folder, config) if (folder / "config.yaml").exists() else RunFolder.create(config)
 
     class Board(TerminalBoard):
         lines: ClassVar[list[str]] = []
@@ -249,5 +263,13 @@ def learn(values: dict[str, Any], stop_after: int | None = None) -> Any:
 
     learner = Learner(config, inspect(config), InProcessFleet(config), run, Board("", shown=False))
     learner.board.lines = []
+    if not beside:
+        save = learner.store.save
+
+        def save_and_wait(*arguments: Any) -> None:
+            save(*arguments)
+            learner.store.drain()
+
+        learner.store.save = save_and_wait
     learner.outcome = learner.run()
     return learner

@@ -13,6 +13,7 @@ from typing import Any
 
 from physai.config import RunConfig
 from physai.errors import ClusterError, PhysaiError
+from physai.storage import Storage
 from physai.train import warm_start
 from physai.train.learner import Interface, Outcome
 from physai.train.progress import Board, TerminalBoard
@@ -22,7 +23,14 @@ from physai_envs import registry
 POLL_S = 0.5
 
 
-def train(config: RunConfig, *, address: str | None = None, resume: str | None = None, quiet: bool = False) -> Path:
+def train(
+    config: RunConfig,
+    *,
+    address: str | None = None,
+    resume: str | None = None,
+    quiet: bool = False,
+    board: TerminalBoard | None = None,
+) -> Path | Storage:
     """Trains a policy as the configuration says.
 
     Args:
@@ -30,6 +38,7 @@ def train(config: RunConfig, *, address: str | None = None, resume: str | None =
         address: Ray cluster; None starts an embedded Ray, or uses the one that this process is connected to.
         resume: run folder to continue.
         quiet: show no progress.
+        board: hears what goes on, instead of a terminal.
 
     Returns:
         the run folder.
@@ -41,16 +50,18 @@ def train(config: RunConfig, *, address: str | None = None, resume: str | None =
     """
     interface = inspect(config)
     run = RunFolder.reopen(resume, config) if resume else RunFolder.create(config)
-    with TerminalBoard(f"{config.task}: {run.path}", shown=not quiet) as board:
+    with board or TerminalBoard(f"{config.task}: {run.path}", shown=not quiet) as board:
         board.phase("starting Ray")
-        from physai.train import cluster  # takes a second, so not before something is shown
+        from physai.train import cluster, nodes  # takes a second, so not before something is shown
 
         try:
             # Ray takes over the signals when it starts, so ours come after it.
-            with cluster.connected(address), _signals(board) as received:
+            with cluster.connected(address), board.watching(nodes.read), _signals(board) as received:
+                if warning := nodes.check_storage(config.storage):
+                    board.say(warning)
                 outcome = _with_actors(config, interface, run.path, board)
         except PhysaiError:
-            if run.checkpoints.names():
+            if run.can_continue():
                 board.say(f"continue with: physai train --resume {run.path}")
             raise
         _conclude(run, outcome, board)
@@ -75,7 +86,7 @@ def inspect(config: RunConfig) -> Interface:
         env.close()
 
 
-def _with_actors(config: RunConfig, interface: Interface, run: Path, board: TerminalBoard) -> Outcome:
+def _with_actors(config: RunConfig, interface: Interface, run: Path | Storage, board: TerminalBoard) -> Outcome:
     from physai.train.placement import Placement
 
     board.phase("starting rollout actors")
@@ -89,7 +100,9 @@ def _interrupt_if_stopping(board: Board) -> None:
         raise KeyboardInterrupt  # nothing is there to be saved yet
 
 
-def _learn(config: RunConfig, interface: Interface, run: Path, board: TerminalBoard, placement: Any) -> Outcome:
+def _learn(
+    config: RunConfig, interface: Interface, run: Path | Storage, board: TerminalBoard, placement: Any
+) -> Outcome:
     """Runs the learner under Ray Train: here, or in a worker that is restarted from the last checkpoint."""
     from ray.train import FailureConfig, ScalingConfig
     from ray.train import RunConfig as TrainRunConfig
