@@ -54,11 +54,25 @@ class AlgorithmConfig(Section):
     value_warmup_iterations: Annotated[int, Field(ge=0)] = 0
 
 
+class QuarantineConfig(Section):
+    """Which training episodes a run never plays again, and how many may be so before it ends.
+
+    `of` crashes: an episode that took down or hung its process twice in the same call, which is beyond most people's
+    reach and rare. An exception is a bug that somebody can mend, so it ends the run at once, unless `of` is errors;
+    that is also for numbers that are not finite. `most`: at the default `timeout_s`, 20 episodes that hang cost five
+    hours, and what is skipped more often than now and then distorts what is learnt.
+    """
+
+    of: Literal["nothing", "crashes", "errors"] = "crashes"
+    most: Annotated[int, Field(ge=0)] = 20
+
+
 class RolloutConfig(Section):
     """Who collects experience. The result depends on groups, environments and steps, and never on the actors.
 
     An iteration has `groups` x `envs_per_group` x `steps` control steps. With `max_policy_lag` 1, the next iteration is
-    collected while this one is learnt from. An actor that is silent for `timeout_s` is replaced.
+    collected while this one is learnt from. An actor that is silent for `timeout_s` is replaced. Actors come and go
+    with the nodes of the cluster; when none is left, the run waits `patience_s` for new ones.
     """
 
     groups: Count = 2
@@ -67,6 +81,8 @@ class RolloutConfig(Section):
     actors: Count | Literal["auto"] = "auto"
     max_policy_lag: Literal[0, 1] = 0
     timeout_s: Positive = 300.0
+    patience_s: Positive = 600.0
+    quarantine: QuarantineConfig = QuarantineConfig()
 
 
 class LearnerConfig(Section):

@@ -31,6 +31,17 @@ class SimulationError(PhysaiError):
     """Raised when the physics returns a state that is not finite, or when a name is not in the scene."""
 
 
+class EpisodeError(SimulationError):
+    """Raised when an episode cannot be played on; `seed` and `step` say where, 0 is its reset."""
+
+    def __init__(self, message: str, seed: int, step: int) -> None:
+        super().__init__(message, seed, step)  # all three, so that it can be pickled
+        self.seed, self.step = seed, step
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 class ActionError(PhysaiError):
     """Raised when an action has the wrong shape or is not finite; the simulation has not moved."""
 

@@ -28,7 +28,7 @@ sys.path.insert(0, sys.argv[1])
 import toys
 from physai.train.learner import Learner
 learn = Learner._learn
-def slowly(self, fragments):  # long enough to be killed in
+def slowly(self, fragments, told):  # long enough to be killed in
     time.sleep(0.1)
     learn(self, fragments)
     time.sleep(0.1)

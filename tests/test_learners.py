@@ -231,7 +231,7 @@ def poison_one_group(values: dict) -> None:
 def test_what_fails_on_one_rank_ends_the_run_on_all_with_the_same_words(two, tmp_path):
     failures = two.failures(poison_one_group, toys.small(storage=str(tmp_path)))
     assert failures[0] == failures[1]
-    assert failures[0][0] == "SimulationError" and "group 1, environment 0" in failures[0][1]
+    assert failures[0][0] == "EpisodeError" and "group 1, environment 0" in failures[0][1]
 
 
 def fill_the_disk(values: dict) -> None:

@@ -79,6 +79,101 @@ class Deadly(Target):
         return super().step(action)
 
 
+class Fatal(Target):
+    """One episode in `one_in` fails, in its reset or in step 2: with `how` raise, kill (its process) or hang."""
+
+    def __init__(self, how: str = "raise", one_in: int = 16, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.how, self.one_in = how, one_in
+
+    def fail(self):
+        if self.how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.how == "hang":
+            time.sleep(1000)
+        raise ZeroDivisionError("the simulator is upset")
+
+    def reset(self, *, seed=None, options=None):
+        self.bad = seed is not None and seed % self.one_in == 0
+        if self.bad and seed % (2 * self.one_in):
+            self.fail()
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action):
+        if self.bad and self.t == 1:
+            self.fail()
+        return super().step(action)
+
+
+class Stuck(Target):
+    """Hangs once in its construction in an actor, and once in a reset; files beside PHYSAI_TOY_ONCE remember it."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.hang("construction")
+
+    def hang(self, where: str) -> None:
+        flag = Path(os.environ.get("PHYSAI_TOY_ONCE", "") + f"-{where}")
+        if "RAY_RAYLET_PID" in os.environ and not flag.exists():  # an actor, and not the driver
+            flag.touch()
+            time.sleep(1000)
+
+    def reset(self, *, seed=None, options=None):
+        self.hang("reset")
+        return super().reset(seed=seed, options=options)
+
+
+def stall(phase: str) -> None:
+    """Waits, once, if a file `stall` in PHYSAI_TOY_STALL says "phase path" and the path is there; says so in `reached`.
+
+    So a test comes to a point of a run without sleeping: it kills something there, and then touches `go`.
+    """
+    folder = Path(os.environ.get("PHYSAI_TOY_STALL", "/nowhere"))
+    try:
+        wanted, path = (folder / "stall").read_text().split()
+        if wanted != phase or not Path(path).exists():
+            return
+        with (folder / "reached.partial").open("x") as file:
+            file.write(str(os.getpid()))
+    except (OSError, ValueError):
+        return
+    (folder / "reached.partial").replace(folder / "reached")
+    (folder / "stall").unlink()
+    while not (folder / "go").exists():
+        time.sleep(0.02)
+
+
+class Staged(Target):
+    """Can be stalled while it collects."""
+
+    def step(self, action):
+        if self.t == 3:
+            stall("collecting")
+        return super().step(action)
+
+
+def stage() -> None:
+    """Makes the learner of this process stall where it updates and where it writes a checkpoint."""
+    from physai import storage
+    from physai.train.learner import Learner
+
+    check, write = Learner._check_finite, storage._write_durably
+    if getattr(check, "staged", False):
+        return
+
+    def checking(learner: Any) -> None:
+        stall("updating")  # parameters have changed, and nobody has counted it yet
+        check(learner)
+
+    def writing(path: Path, data: bytes) -> None:
+        if path.name == "policy.json":  # in the middle of the files
+            stall("checkpointing")
+        write(path, data)
+
+    checking.staged = True  # type: ignore[attr-defined]
+    Learner._check_finite, storage._write_durably = checking, writing  # type: ignore[method-assign]
+
+
 class Slow(Target):
     """Takes a minute for a step as soon as the file is there that PHYSAI_TOY_SLOW names."""
 
@@ -113,6 +208,11 @@ def register(name: str, entry: Any, **arguments: Any) -> None:
 register("Target-v0", Target)
 register("Poisoned-v0", Poisoned)
 register("Deadly-v0", Deadly)
+register("Raising-v0", Fatal)
+register("Fatal-v0", Fatal, kwargs={"how": "kill"})
+register("Hanging-v0", Fatal, kwargs={"how": "hang", "one_in": 32})
+register("Stuck-v0", Stuck)
+register("Staged-v0", Staged)
 register("Slow-v0", Slow)
 register("Explosive-v0", Explosive)
 register("Leisurely-v0", Leisurely)

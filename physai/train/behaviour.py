@@ -24,13 +24,15 @@ from physai.train.normalizer import Frozen
 class Package:
     """What goes out to the actors once an iteration: one policy version and the statistics it goes with.
 
-    `learner` is a word that no other learner has: after a restart, the same number can mean another policy.
+    `learner` is a word that no other learner has: after a restart, the same number can mean another policy. Episodes
+    with a seed in `skip` are not played: they are in quarantine.
     """
 
     version: int
     learner: str
     weights: Mapping[str, NDArray[Any]]
     normalizer: Frozen
+    skip: frozenset[int] = frozenset()
 
 
 class BehaviourPolicy:

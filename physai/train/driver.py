@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -90,14 +90,12 @@ def inspect(config: RunConfig) -> Interface:
 
 
 def _with_actors(config: RunConfig, interface: Interface, run: Path | Storage, board: TerminalBoard) -> Outcome:
-    from physai.train import fleet
+    from physai.train.placement import Placement
 
     board.phase("starting rollout actors")
-    handles = fleet.launch(config, lambda: _interrupt_if_stopping(board))
-    try:
-        return _learn(config, interface, run, board, handles)
-    finally:
-        fleet.dismiss(handles)
+    with Placement(config, board.say) as placement:
+        placement.start(lambda: _interrupt_if_stopping(board))
+        return _learn(config, interface, run, board, placement)
 
 
 def _interrupt_if_stopping(board: Board) -> None:
@@ -106,7 +104,7 @@ def _interrupt_if_stopping(board: Board) -> None:
 
 
 def _learn(
-    config: RunConfig, interface: Interface, run: Path | Storage, board: TerminalBoard, handles: Sequence[Any]
+    config: RunConfig, interface: Interface, run: Path | Storage, board: TerminalBoard, placement: Any
 ) -> Outcome:
     """Runs the learner under Ray Train: here, or in workers that are restarted from the last checkpoint."""
     from ray.train import FailureConfig, ScalingConfig
@@ -116,7 +114,7 @@ def _learn(
     from physai.train import learner_group, worker
     from physai.train.rendezvous import LearnerTorchConfig
 
-    settings = {"config": config, "interface": interface, "run": str(run), "handles": list(handles)}
+    settings = {"config": config, "interface": interface, "run": str(run), "crew": placement}
     settings["device"] = learner_group.choose_device(config, interface, board)
     board.phase("starting the learner")
     if config.learner.workers == 0:
@@ -126,11 +124,11 @@ def _learn(
             scaling_config=ScalingConfig(num_workers=0),
         ).fit()
         return result.return_value  # type: ignore[no-any-return]
-    learner_group.check_room(config, len(handles))
+    learner_group.check_room(config, len(placement.members()))
     mailbox = worker.mailbox()
     trainer = TorchTrainer(
         worker.learn_there,
-        train_loop_config={**settings, "mailbox": mailbox},
+        train_loop_config={**settings, "crew": placement.shared(), "mailbox": mailbox},
         torch_config=LearnerTorchConfig(timeout_s=learner_group.SILENT_S),
         scaling_config=ScalingConfig(
             num_workers=config.learner.workers,

@@ -1,138 +1,107 @@
-"""Rollout actors on Ray. Jobs are pure functions, so one that is lost with its actor is simply done by another."""
+"""Hands jobs to rollout actors. Jobs are pure functions, so one that is lost with its actor is done by another."""
 
 from __future__ import annotations
 
 import logging
 import math
-import os
-import sys
 import time
-from collections import deque
+import uuid
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
 from ray.actor import ActorHandle
-from ray.exceptions import GetTimeoutError, RayError, RayTaskError
+from ray.exceptions import ObjectLostError, ObjectStoreFullError, OutOfDiskError, RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from physai.config import RunConfig
-from physai.errors import ClusterError, PhysaiError
+from physai.errors import ClusterError, EpisodeError, PhysaiError
+from physai.train.actor import Witness
 from physai.train.behaviour import Package
-from physai.train.rollout import RolloutWorker
+from physai.train.placement import POLL_S, START_TIMEOUT_S, Crew
+from physai.train.progress import Board
+from physai.train.quarantine import Crash, Findings, Place
 
-# Less than a whole core: else nothing is left for a learner's worker on a machine where each core has an actor,
-# and Ray waits for ever and says nothing.
-ACTOR_CPUS = 0.9
-POLL_S = 0.5
-START_TIMEOUT_S = 120.0
-MOST_ATTEMPTS = 3  # a job that takes its actor down this often will always do so
+MOST_ATTEMPTS = 8  # of a job whose actor is lost each time, at places that do not agree: then it is not the episode
+SAME_PLACE = 2  # watched tries that end in the same call: a pure function will always end there
+# An actor that is lost again without having done a job waits, each time twice as long; then it is left out for good.
+BACK_OFF_S, LONGEST_BACK_OFF_S, MOST_LOSSES = 1.0, 60.0, 10
+WITNESS_S = MEET_S = 10.0
+STORAGE_ERRORS = (ObjectLostError, ObjectStoreFullError, OutOfDiskError)
 log = logging.getLogger("physai")
-
-
-class RolloutActor:
-    """A `RolloutWorker` in a process of its own, with one thread.
-
-    Args:
-        config: of the run.
-        paths: where the driver finds modules, such as that of a foreign environment.
-    """
-
-    def __init__(self, config: RunConfig, paths: Sequence[str]) -> None:
-        sys.path.extend(path for path in paths if path not in sys.path)
-        import torch
-
-        torch.set_num_threads(1)
-        self._worker = RolloutWorker(config)
-
-    def ready(self) -> int:
-        """Answers with the process id as soon as the actor can work."""
-        return os.getpid()
-
-    def do(self, method: str, package: Package, job: Any) -> Any:
-        """Does a job: a method of `RolloutWorker`, by name."""
-        return getattr(self._worker, method)(package, job)
 
 
 @dataclass
 class _Member:
     """An actor as the fleet sees it: the jobs it has, in its order, and since when it does the first one."""
 
+    name: str
     handle: ActorHandle
-    given: deque[tuple[Any, int]] = field(default_factory=deque)  # (reference, number of the job)
+    given: deque[tuple[Any, int, str | None]] = field(default_factory=deque)  # reference, number, name for the witness
     since: float = 0.0
-    ping: Any = None  # reference of the call that tells when it is back
+    ping: Any = None  # reference of the call that tells when it is there
+    started: bool = False
     retry_at: float = 0.0
-
-
-def launch(config: RunConfig, waiting: Callable[[], None] = lambda: None) -> list[ActorHandle]:
-    """Starts the actors of a run, as many as it asks for or as the cluster has cores, at most one a group.
-
-    Raises:
-        ClusterError: if the cluster is too small, or they do not start.
-    """
-    cores = int(ray.cluster_resources().get("CPU", 0))
-    wanted = config.rollout.actors
-    count = min(config.rollout.groups, max(1, cores) if wanted == "auto" else wanted)
-    if count > cores:
-        raise ClusterError(
-            f"rollout.actors is {count} and Ray has {cores} CPUs; give "
-            f"rollout.actors={max(1, cores)}, or a larger cluster"
-        )
-    remote = ray.remote(num_cpus=ACTOR_CPUS, max_restarts=-1, max_task_retries=0)(RolloutActor)
-    paths = [os.path.abspath(path) for path in sys.path]
-    handles = [remote.remote(config, paths) for _ in range(count)]
-    left, ends = [handle.ready.remote() for handle in handles], time.monotonic() + START_TIMEOUT_S
-    while left:
-        waiting()
-        done, left = ray.wait(left, num_returns=len(left), timeout=POLL_S)
-        _get(done)
-        if left and time.monotonic() > ends:
-            free = ray.available_resources().get("CPU", 0.0)
-            raise ClusterError(
-                f"{len(left)} of {count} rollout actors did not start in {START_TIMEOUT_S:g} s ({free:g} of {cores} "
-                "CPUs are free); is the cluster busy? Give fewer with rollout.actors="
-            )
-    return handles
-
-
-def _get(references: Sequence[Any]) -> list[Any]:
-    """Fetches answers; failures that physai explains itself come out as they were raised."""
-    try:
-        return list(ray.get(list(references)))
-    except RayTaskError as error:
-        if isinstance(error.cause, PhysaiError):
-            raise error.cause from error
-        raise
+    losses: int = 0  # since it last did a job
 
 
 class RayFleet:
-    """Hands jobs to actors and takes care of those that die or hang.
+    """Hands jobs to the actors that are there, and takes care of those that die or hang.
+
+    Several processes may have one over the same actors: an actor does jobs in the order in which they come.
 
     Args:
-        handles: what `launch` returned.
-        timeout_s: an actor that works longer on one job is replaced.
+        crew: who is there; it may change at any time.
+        config: of the run.
+        board: told when there is nobody.
     """
 
-    def __init__(self, handles: Sequence[ActorHandle], timeout_s: float) -> None:
-        self._members = [_Member(handle) for handle in handles]
-        self._timeout_s = timeout_s
-        self.workers, self.restarts = len(handles), 0
+    def __init__(self, crew: Crew, config: RunConfig, board: Board) -> None:
+        self._crew, self._board = crew, board
+        self._timeout_s, self._patience_s = config.rollout.timeout_s, config.rollout.patience_s
+        self._task = config.task
+        self._members: dict[str, _Member] = {}
+        self.restarts = self.redone = 0
         self._method, self._package, self._jobs = "", None, []
+        self._packed: Any = None  # reference of the package
         self._todo: deque[int] = deque()
-        self._attempts: list[int] = []
+        self._homes: dict[int, str] = {}  # group: the actor that holds it
+        self._attempts: dict[int, int] = {}
+        self._places: dict[int, list[Place]] = {}
+        self._findings = Findings(config)
         self._answers: dict[int, Any] = {}
-        self._depth = 1
+        self._witness: ActorHandle | None = None
         self._alive_at = time.monotonic()
+        self._update()
+        self._meet()
+
+    @property
+    def workers(self) -> int:
+        """Actors that work now, and one if there is none."""
+        return max(1, sum(member.started for member in self._members.values()))
+
+    @property
+    def crashes(self) -> Sequence[Crash]:
+        """Episodes that the last batch left out."""
+        return self._findings.crashes
+
+    # ---- jobs ------------------------------------------------------------------------------------
 
     def start(self, method: str, package: Package, jobs: Sequence[Any]) -> None:
-        """Puts the package into the object store once, and gives every actor its first jobs."""
-        self._method, self._package, self._jobs = method, ray.put(package), list(jobs)
+        """Puts the package into the object store once, and gives every actor its first jobs.
+
+        Raises:
+            ClusterError: if the object store stays full.
+        """
+        self._method, self._package, self._jobs = method, package, list(jobs)
         self._todo, self._answers = deque(range(len(jobs))), {}
-        self._attempts = [0] * len(jobs)
-        # Fragments are equally long, and handed out at once they are collected while the learner learns.
-        self._depth = math.ceil(len(jobs) / self.workers) if method == "sample" else 2
+        self._attempts, self._places = {}, {}
+        self._findings.begin(package)
         self._alive_at = time.monotonic()
+        self._put()
+        self._update()
         self._assign()
 
     def finish(self, waiting: Callable[[], None]) -> list[Any]:
@@ -140,76 +109,169 @@ class RayFleet:
 
         Raises:
             PhysaiError: what a job raised.
-            ClusterError: if a job takes down every actor that tries it, or no actor comes back.
+            SimulationError: if an episode takes down its actors and is not for the quarantine, or if it is full.
+            ClusterError: if a job takes down every actor that tries it, or no actor is there for too long.
         """
+        looked = 0.0
         while len(self._answers) < len(self._jobs):
-            waiting()
+            if not self._starving():
+                waiting()
+            self._update()
             self._assign()
-            waited = [m.given[0][0] for m in self._members if m.given]
-            waited += [m.ping for m in self._members if m.ping is not None]
-            if not waited:
-                time.sleep(POLL_S)
-            done = set(ray.wait(waited, num_returns=1, timeout=POLL_S)[0]) if waited else set()
-            for member in self._members:
+            done = self._wait()
+            for member in [m for m in self._members.values() if m.ping in done or (m.given and m.given[0][0] in done)]:
                 self._look_at(member, done)
-            self._check_alive()
-        return [self._answers[number] for number in range(len(self._jobs))]
+            if time.monotonic() - looked > POLL_S:
+                looked = time.monotonic()
+                self._look_for_silence()
+        return [self._answers.pop(number) for number in range(len(self._jobs))]
+
+    def _wait(self) -> set[Any]:
+        members = self._members.values()
+        waited = [m.given[0][0] for m in members if m.given] + [m.ping for m in members if m.ping is not None]
+        if not waited:
+            time.sleep(POLL_S)
+            return set()
+        ray.wait(waited, num_returns=1, timeout=POLL_S)
+        return set(ray.wait(waited, num_returns=len(waited), timeout=0)[0])
+
+    def _put(self) -> None:
+        ends, pause = time.monotonic() + self._patience_s, BACK_OFF_S
+        while True:
+            try:
+                self._packed = ray.put(self._package)
+                return
+            except (ObjectStoreFullError, OutOfDiskError) as error:
+                if time.monotonic() > ends:
+                    raise ClusterError(
+                        f"Ray's object store has been full for {self._patience_s:g} s; give Ray more memory or "
+                        "disk, or collect less at a time (rollout.steps, envs_per_group); continue with --resume"
+                    ) from error
+                self._board.phase("waiting: Ray's object store is full")
+                time.sleep(pause)
+                pause = min(2 * pause, LONGEST_BACK_OFF_S)
 
     def _assign(self) -> None:
         """Gives jobs to actors that can take one more: a group goes where it was before, if that actor is free."""
-        for member in self._ready():
-            while len(member.given) < self._depth:
-                number = self._next_for(member)
-                if number is None:
-                    break
-                if not member.given:
-                    member.since = time.monotonic()
-                reference = member.handle.do.remote(self._method, self._package, self._jobs[number])
-                member.given.append((reference, number))
+        ready = self._ready()
+        if not self._todo or not ready:
+            return
+        # Fragments are equally long, and handed out at once they are collected while the learner learns.
+        depth = math.ceil(len(self._jobs) / len(ready)) if self._method == "sample" else 2
+        at_home, rest = defaultdict(deque), deque()
+        for number in self._todo:
+            home = self._homes.get(number) if self._method == "sample" else None
+            (at_home[home] if home is not None else rest).append(number)
+        for member in ready:
+            mine = at_home[member.name]
+            while mine and len(member.given) < depth:
+                self._give(member, mine.popleft())
+        for left in at_home.values():
+            rest.extend(left)
+        self._todo = deque(sorted(rest))
+        while self._todo:
+            member = min(ready, key=lambda member: len(member.given))
+            if len(member.given) >= depth:
+                return
+            self._give(member, self._todo.popleft())
+
+    def _give(self, member: _Member, number: int) -> None:
+        if not member.given:
+            member.since = time.monotonic()
+        watched, witness = None, None
+        if self._attempts.get(number):
+            watched = uuid.uuid4().hex
+            witness = self._witnessed(), watched
+        skip = self._findings.skip(number)
+        reference = member.handle.do.remote(self._method, self._packed, self._jobs[number], skip, witness)
+        member.given.append((reference, number, watched))
+        if self._method == "sample":
+            self._homes[number] = member.name
+
+    # ---- actors ----------------------------------------------------------------------------------
+
+    def _update(self) -> None:
+        """Takes in the actors that joined, and takes their jobs back from those that left."""
+        there = self._crew.members()
+        for name in [name for name in self._members if name not in there]:
+            self._take_back(self._members.pop(name))
+        for name, handle in there.items():
+            if name not in self._members:
+                self._members[name] = _Member(name, handle)
+                self._ping(self._members[name])
+
+    def _meet(self) -> None:
+        """Waits a moment for all to answer, so that not the fastest gets everything."""
+        pings = [member.ping for member in self._members.values()]
+        if pings:
+            done = set(ray.wait(pings, num_returns=len(pings), timeout=MEET_S)[0])
+            for member in self._members.values():
+                self._look_at(member, done)
 
     def _ready(self) -> list[_Member]:
-        return [member for member in self._members if member.ping is None and time.monotonic() >= member.retry_at]
-
-    def _next_for(self, member: _Member) -> int | None:
-        at, ready = self._members.index(member), len(self._ready())
-        if self._method != "sample" or ready < self.workers:
-            return self._todo.popleft() if self._todo else None
-        mine = next((number for number in self._todo if number % self.workers == at), None)
-        if mine is not None:
-            self._todo.remove(mine)
-        return mine
+        now = time.monotonic()
+        return [member for member in self._members.values() if member.started and now >= member.retry_at]
 
     def _look_at(self, member: _Member, done: set[Any]) -> None:
         if member.ping is not None and member.ping in done:
-            self._look_at_ping(member)
-        elif member.given and member.given[0][0] in done:
-            reference, number = member.given[0]
+            reference, member.ping = member.ping, None
             try:
-                answer = _get([reference])[0]
-            except RayTaskError:
-                raise
-            except RayError as error:
-                self._lost(member, f"died ({type(error).__name__})")
-                return
-            member.given.popleft()
-            member.since = self._alive_at = time.monotonic()
-            self._answers[number] = answer
-        elif member.given and time.monotonic() - member.since > self._timeout_s:
-            ray.kill(member.handle, no_restart=False)
-            self._lost(member, f"was silent for {self._timeout_s:g} s")
-
-    def _look_at_ping(self, member: _Member) -> None:
-        try:
-            _get([member.ping])
-        except RayTaskError:
-            raise
-        except (RayError, GetTimeoutError):
-            member.retry_at = time.monotonic() + POLL_S  # not back yet
-            member.ping = None
-            self._ping(member)
+                ray.get(reference)
+                member.started, self._alive_at = True, time.monotonic()
+            except RayError:
+                member.retry_at = max(member.retry_at, time.monotonic() + POLL_S)  # not back yet
+        if not member.given or member.given[0][0] not in done:
             return
-        member.ping = None
-        self._alive_at = time.monotonic()
+        reference, number, _ = member.given[0]
+        try:
+            answer = ray.get(reference)
+        except RayTaskError as error:
+            self._raised(member, number, error)
+        except STORAGE_ERRORS as error:
+            self._again(member, f"an answer was lost ({type(error).__name__})")
+        except RayError as error:
+            self._lost(member, f"died ({type(error).__name__})")
+        else:
+            self._next(member)
+            member.losses = 0
+            self._answers[number] = answer
+
+    def _next(self, member: _Member) -> None:
+        member.given.popleft()
+        member.since = self._alive_at = time.monotonic()
+
+    def _raised(self, member: _Member, number: int, error: RayTaskError) -> None:
+        """Deals with what a job raised: an episode for the quarantine, a lost package, or the end of the run."""
+        cause = error.cause
+        if isinstance(cause, EpisodeError):
+            self._findings.raised(number, cause, self._method)
+            self._again(member, f"an episode failed ({cause})")
+        elif isinstance(cause, RayError):
+            self._put()
+            self._again(member, f"the policy was lost on its way ({type(cause).__name__})")
+        elif isinstance(cause, PhysaiError):
+            raise cause from error
+        else:
+            raise error
+
+    def _again(self, member: _Member, why: str) -> None:
+        """Does the first job of an actor again; it is not to blame."""
+        log.warning("%s; the job is done again", why)
+        self.redone += 1
+        self._todo.appendleft(member.given[0][1])
+        self._next(member)
+
+    def _look_for_silence(self) -> None:
+        now = time.monotonic()
+        for member in self._members.values():
+            if member.given and now - member.since > self._timeout_s:
+                ray.kill(member.handle, no_restart=False)
+                self._lost(member, f"was silent for {self._timeout_s:g} s")
+            elif not member.started and member.losses and now - member.since > START_TIMEOUT_S:
+                ray.kill(member.handle, no_restart=False)
+                self._lost(member, f"did not come back in {START_TIMEOUT_S:g} s")
+            elif member.ping is None and not member.started and now >= member.retry_at:
+                self._ping(member)
 
     def _ping(self, member: _Member) -> None:
         try:
@@ -217,31 +279,81 @@ class RayFleet:
         except RayError:
             member.retry_at = time.monotonic() + POLL_S
 
+    def _take_back(self, member: _Member) -> None:
+        """Hands the jobs of an actor to others; a job that was lost already is not given twice."""
+        self.redone += len(member.given)
+        self._todo.extendleft(number for _, number, _ in reversed(member.given))
+        member.given.clear()
+        self._homes = {group: name for group, name in self._homes.items() if name != member.name}
+
     def _lost(self, member: _Member, what: str) -> None:
         """Takes the jobs of an actor back and waits for its successor, which Ray starts by itself."""
         self.restarts += 1
-        number = member.given[0][1]
-        self._attempts[number] += 1
+        member.losses += 1
+        member.started, member.ping, member.since = False, None, time.monotonic()
+        pause = min(BACK_OFF_S * 2 ** (member.losses - 2), LONGEST_BACK_OFF_S) if member.losses > 1 else 0.0
+        member.retry_at = time.monotonic() + (math.inf if member.losses > MOST_LOSSES else pause)
         log.warning("a rollout actor %s; its work is done again elsewhere", what)
-        self._todo.extendleft(number for _, number in reversed(member.given))
-        member.given.clear()
-        if self._attempts[number] >= MOST_ATTEMPTS:
-            raise ClusterError(
-                f"job {self._jobs[number]} took down its actor {MOST_ATTEMPTS} times (it {what}); the environment "
-                "crashes or hangs there, or memory is short (fewer rollout.actors or envs_per_group), or "
-                "rollout.timeout_s is too short"
-            )
+        first = member.given[0] if member.given else None
+        self._take_back(member)
         self._ping(member)
+        if first is not None:
+            self._blame(first[1], first[2], what)
 
-    def _check_alive(self) -> None:
-        if any(member.ping is None for member in self._members):
-            return
-        silent = time.monotonic() - self._alive_at
-        if silent > max(START_TIMEOUT_S, self._timeout_s):
-            raise ClusterError(f"no rollout actor came back in {silent:.0f} s; is the cluster still there?")
+    # ---- blame -----------------------------------------------------------------------------------
 
+    def _witnessed(self) -> ActorHandle:
+        if self._witness is None:  # beside us: if its node is lost, so are we
+            here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+            self._witness = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Witness).remote()
+        return self._witness
 
-def dismiss(handles: Sequence[ActorHandle]) -> None:
-    """Ends the actors; a Ray that others use too gets its CPUs back."""
-    for handle in handles:
-        ray.kill(handle)
+    def _blame(self, number: int, watched: str | None, what: str) -> None:
+        """Decides whether it was the episode: two watched tries of a job that end in the same call say so.
+
+        Raises:
+            SimulationError: if it was, and it is not for the quarantine.
+            ClusterError: if the job was tried too often, and nothing is known.
+        """
+        self._attempts[number] = self._attempts.get(number, 0) + 1
+        places = self._places.setdefault(number, [])
+        if watched is not None and self._witness is not None:
+            try:
+                place = ray.get(self._witness.last.remote(watched), timeout=WITNESS_S)
+            except RayError:
+                log.warning("the witness is gone too; the next try will tell")
+                place = None
+            places += [place] if place is not None else []
+            if place is not None and places.count(place) >= SAME_PLACE:
+                if place.seed is None:
+                    raise ClusterError(f"{self._task} takes down its actor while it is made (it {what}); mend it")
+                self._findings.crashed(number, Crash(place.seed, place.step, what, self._method))
+                places.clear()
+                self._attempts[number] = 1  # the next one is watched as well
+        if self._attempts[number] >= MOST_ATTEMPTS:
+            where = f", {'; '.join(str(place) for place in places)}" if places else ""
+            raise ClusterError(
+                f"a job took down its actor {MOST_ATTEMPTS} times{where} (it {what}); memory may be short (fewer "
+                "rollout.actors or envs_per_group), or rollout.timeout_s too short; continue with --resume"
+            )
+
+    def _starving(self) -> bool:
+        """Says so if no actor can work, and ends the run when it has waited long enough.
+
+        Raises:
+            ClusterError: when its patience is over.
+        """
+        left = [member for member in self._members.values() if member.retry_at < math.inf]
+        if any(member.started for member in left):
+            self._alive_at = time.monotonic()
+            return False
+        waited = time.monotonic() - self._alive_at
+        if waited > self._patience_s or (self._members and not left):
+            raise ClusterError(
+                f"no rollout actor has been there for {waited:.0f} s; bring nodes back and continue with --resume, or "
+                "give more time with rollout.patience_s"
+            )
+        if waited < POLL_S or self._board.stopping():
+            return False
+        self._board.phase(f"no rollout actor is left; waiting up to {self._patience_s:g} s for one")
+        return True

@@ -43,4 +43,5 @@ def judge(config: RunConfig, fleet: Fleet, package: Package, waiting: Callable[[
     records: list[EpisodeRecord] = [r for chunk in fleet.finish(lambda: waiting(what)) for r in chunk]
     told = [record.success for record in records if record.success is not None]
     mean_return = float(np.mean([record.episode_return for record in records]))
-    return Verdict(sum(told) / len(told) if told else None, mean_return, len(records))
+    unplayed = len(seeds) - len(records)  # in quarantine: what nobody can play is no success
+    return Verdict(sum(told) / (len(told) + unplayed) if told else None, mean_return, len(records))

@@ -10,6 +10,7 @@ continued from a checkpoint computes what the undisturbed one would have.
 
 from __future__ import annotations
 
+import json
 import math
 import time
 import uuid
@@ -20,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from physai.config import RunConfig
-from physai.errors import CheckpointError, PhysaiError
+from physai.errors import CheckpointError, ClusterError, PhysaiError
 from physai.train import seeding, state, warm_start
 from physai.train.algorithms.ppo import build
 from physai.train.behaviour import Package
@@ -29,10 +30,11 @@ from physai.train.judge import judge
 from physai.train.normalizer import RunningNormalizer
 from physai.train.outcome import Interface, LearningError, Outcome, StopAskedError
 from physai.train.progress import Board
+from physai.train.quarantine import Crash, Quarantine
 from physai.train.recorder import Recorder
 from physai.train.report import Window, training_row
 from physai.train.rollout import Fragment, GroupState, Job
-from physai.train.run_dir import RunFolder
+from physai.train.run_dir import QUARANTINE, RunFolder
 from physai.train.summary import Summary
 from physai.train.work import Fleet
 
@@ -74,7 +76,8 @@ class Learner:
         self.measured_at = 0  # steps at the last measurement
         self.primed = not (config.normalizer.observations or config.normalizer.rewards)
         self.cloned = config.warm_start is None
-        self.dropped = self.restarts = 0
+        self.dropped = self.restarts = self.redone = 0
+        self.quarantine = Quarantine()
         self.best: dict[str, Any] | None = None
         self.validation: dict[str, float | None] = {}
         self.behind: Mapping[str, NDArray[Any]] | None = None  # weights that collect while others are learnt
@@ -117,6 +120,8 @@ class Learner:
             return self._outcome(stopped=True)
         except PhysaiError as error:
             self.collective.end(error)
+            if isinstance(error, ClusterError):
+                self.save()  # what is complete is not lost with the cluster
             raise
         finally:
             self.store.close()
@@ -171,8 +176,18 @@ class Learner:
             raise StopAskedError
 
     def _package(self, weights: Mapping[str, NDArray[Any]] | None = None) -> Package:
+        self._note(self.fleet.crashes)
         self.version += 1
-        return Package(self.version, self._identity, weights or self.model.weights(), self.normalizer.freeze())
+        weights = weights or self.model.weights()
+        return Package(self.version, self._identity, weights, self.normalizer.freeze(), self.quarantine.seeds)
+
+    def _note(self, crashes: Sequence[Crash]) -> None:
+        """Puts the episodes that a batch of jobs had to leave out into quarantine, from the next package on."""
+        lines = self.quarantine.add(crashes, self.iteration)
+        for text in lines:
+            self.board.say(text)
+        if lines and self.collective.leader:
+            self.run_folder.write(QUARANTINE, json.dumps(self.quarantine.rows(), indent=1) + "\n")
 
     # ---- warm start ------------------------------------------------------------------------------
 
@@ -225,9 +240,12 @@ class Learner:
 
     def _tell(self, fragments: Sequence[Fragment], dropped: int) -> list[Summary]:
         """Tells the other learners of this one's fragments, and hears of theirs."""
-        shares = self.collective.gather(([Summary.of(f) for f in fragments], dropped, self.fleet.restarts))
-        self.dropped += sum(dropped for _, dropped, _ in shares)
-        self.restarts = sum(restarts for _, _, restarts in shares)
+        fleet = self.fleet
+        counts = dropped, fleet.restarts, fleet.redone
+        shares = self.collective.gather(([Summary.of(f) for f in fragments], fleet.crashes, counts))
+        all_dropped, restarts, redone = zip(*(counts for _, _, counts in shares), strict=True)
+        self.dropped, self.restarts, self.redone = self.dropped + sum(all_dropped), sum(restarts), sum(redone)
+        self._note([crash for _, crashes, _ in shares for crash in crashes])
         told = [summary for summaries, _, _ in shares for summary in summaries]
         for summary in told:
             self.groups[summary.group] = summary.state
@@ -288,13 +306,15 @@ class Learner:
         """Measures the policy; rank 0 does it, and the others hear what came out."""
         if self.collective.leader:
             self._judge()
-        measured = self.measured_at, self.validation, self.best
-        self.measured_at, self.validation, self.best = self.collective.gather(measured)[0]
+        measured = self.measured_at, self.validation, self.best, self.quarantine.rows()
+        self.measured_at, self.validation, self.best, crashes = self.collective.gather(measured)[0]
+        self.quarantine.restore(crashes)
 
     def _judge(self) -> None:
         """Plays held-out episodes, and notes whether this policy is the best so far."""
         when = f"iteration {self.iteration}"
         found = judge(self.config, self.fleet, self._package(), lambda what: self._waiting(f"{when}: {what}"))
+        self._note(self.fleet.crashes)
         self.measured_at = self.steps
         self.validation = {"validation/success": found.success, "validation/return": found.mean_return}
         if self.best is None or found.better_than(self.best["success"], self.best["return"]):
@@ -319,6 +339,9 @@ class Learner:
             "lag": float(self.config.rollout.max_policy_lag and self._collecting),
             "dropped": self.dropped,
             "restarts": self.restarts,
+            "redone": self.redone,
+            "actors": self.fleet.workers,
+            "quarantined": len(self.quarantine.crashes),
             **self.validation,
             **learnt,
         }

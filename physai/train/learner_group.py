@@ -17,7 +17,7 @@ from physai.train.progress import Board
 SILENT_S = 120
 RESIZE_EVERY_S = 60.0  # how often an elastic run looks whether there is room for more: each change costs a restart
 ROOM_S = 5.0  # Ray's figures lag behind: what another run has just left may still count as taken
-RESOURCES = {"CPU": 0.1}  # of each learner: what an actor leaves of a core, see `fleet.ACTOR_CPUS`
+RESOURCES = {"CPU": 0.1}  # of each learner: what an actor leaves of a core, see `placement.ACTOR_CPUS`
 
 
 def choose_device(config: RunConfig, interface: Interface, board: Board) -> str:

@@ -197,7 +197,9 @@ def described(row: Row) -> list[tuple[str, str]]:
         ("in physics", number("physics", ".0%")),
         ("waiting for actors", number("waiting", ".0%")),
         ("policy lag", number("lag", ".2g")),
+        ("actors", number("actors", "d")),
         ("actors restarted", number("restarts", "d")),
+        ("episodes in quarantine", number("quarantined", "d")),
         ("time left", clock(row.get("eta_s"))),
     ]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,11 +19,13 @@ import torch
 from numpy.typing import NDArray
 
 from physai.config import RunConfig
-from physai.errors import SimulationError
+from physai.errors import EpisodeError
 from physai.train import seeding
 from physai.train.behaviour import BehaviourPolicy, Package
 from physai.train.normalizer import Moments
 from physai_envs import registry
+
+Make = Callable[[str], gym.Env[Any, Any]]
 
 
 @dataclass(frozen=True)
@@ -119,16 +121,12 @@ class _Running:
 
 
 class Group:
-    """E environments, the episodes they play, and the loop that steps them.
+    """E environments, which `make` makes, the episodes they play, and the loop that steps them."""
 
-    Args:
-        config: of the run.
-        index: of the group.
-    """
-
-    def __init__(self, config: RunConfig, index: int) -> None:
+    def __init__(self, config: RunConfig, index: int, make: Make = registry.make) -> None:
         self.config, self.index = config, index
-        self.envs = [registry.make(config.task) for _ in range(config.rollout.envs_per_group)]
+        self.skip: frozenset[int] = frozenset()  # seeds in quarantine
+        self.envs = [make(config.task) for _ in range(config.rollout.envs_per_group)]
         self._timed = [env.unwrapped for env in self.envs if hasattr(env.unwrapped, "seconds_in_physics")]
         self.action_space = self.envs[0].action_space
         self.observation_space = self.envs[0].observation_space
@@ -148,35 +146,43 @@ class Group:
 
     def _begin(self, e: int, episode: int, first: int) -> None:
         seed, options = seeding.episode(self.config, seeding.EPISODES, self.index, e, episode)
+        while seed in self.skip:
+            episode += 1
+            seed, options = seeding.episode(self.config, seeding.EPISODES, self.index, e, episode)
         self._start(e, _Running(episode, seed, options, first=first))
 
     def _start(self, e: int, running: _Running) -> None:
         self._running[e] = running
-        observation, _ = self.envs[e].reset(**seeding.reset_arguments(running.seed, running.options))
+        try:
+            observation, _ = self.envs[e].reset(**seeding.reset_arguments(running.seed, running.options))
+        except Exception as error:
+            raise self._failed(e, f"failed in its reset: {error or type(error).__name__}") from error
         self._raw[e] = observation
         self._totals[e] = self._discounted[e] = 0.0
 
     def enter(self, state: GroupState | None) -> tuple[int, bool]:
-        """Brings the environments into a state, if they are not there.
+        """Brings the environments into a state, if they are not there; an episode in quarantine gives way to the next.
 
         Returns:
             steps that were played again, and whether they led to the observations of the state.
         """
-        if state is not None and self.at == digest(state):
-            return 0, True
+        here = state is not None and self.at == digest(state)
         self.at = None
-        self._running = [_Running(0, 0, {}) for _ in self.envs]
-        if state is None:
-            for e in range(len(self.envs)):
-                self._begin(e, 0, 0)
+        self._running = self._running if here else [_Running(0, 0, {}) for _ in self.envs]
+        stay = [e for e, env in enumerate(state or ()) if env.seed not in self.skip]
+        for e in range(len(self.envs)):
+            if e not in stay:
+                self._begin(e, 0 if state is None else state[e].episode + 1, 0)
+        if state is None or here:
             return 0, True
-        for e, env in enumerate(state):
+        for e in stay:
+            env = state[e]
             self._start(e, _Running(env.episode, env.seed, env.options, [env.actions]))
             for action in env.actions:
                 self._advance(e, action)
                 self._add_up(slice(e, e + 1))
-        seen = np.stack([env.observation for env in state])
-        return sum(len(env.actions) for env in state), bool(np.array_equal(seen, self._raw, equal_nan=True))
+        same = all(np.array_equal(state[e].observation, self._raw[e], equal_nan=True) for e in stay)
+        return sum(len(state[e].actions) for e in stay), same
 
     def _advance(self, e: int, action: Any) -> tuple[bool, bool, dict[str, Any]]:
         """Steps one environment; returns terminated, truncated and info."""
@@ -184,7 +190,7 @@ class Group:
         try:
             self._raw[e], self._rewards[e], terminated, truncated, info = self.envs[e].step(action)
         except Exception as error:
-            raise SimulationError(self._where(e, f"failed: {error or type(error).__name__}")) from error
+            raise self._failed(e, f"failed: {error or type(error).__name__}", 1) from error
         running.length += 1
         if terms := info.get("reward_terms"):
             running.terms.append(terms)
@@ -196,24 +202,26 @@ class Group:
         total = float(rewards.sum())
         if total - total != 0.0:  # NaN or infinite, in one comparison; the sum alone may overflow
             for e in np.flatnonzero(~np.isfinite(rewards)):
-                raise SimulationError(self._where(part.start + int(e), f"gave the reward {rewards[e]}"))
+                raise self._failed(part.start + int(e), f"gave the reward {rewards[e]}")
         self._totals[part] += rewards
         self._discounted[part] *= self.config.algorithm.gamma
         self._discounted[part] += rewards
 
-    def _where(self, e: int, what: str) -> str:
+    def _failed(self, e: int, what: str, ahead: int = 0) -> EpisodeError:
         running = self._running[e]
         options = f" and options {dict(running.options)}" if running.options else ""
-        return (
+        return EpisodeError(
             f"{self.config.task} {what} (group {self.index}, environment {e}, episode with seed {running.seed}"
-            f"{options}, step {running.length}); reset with this seed to look at it"
+            f"{options}, step {running.length}); reset with this seed to look at it",
+            running.seed,
+            running.length + ahead,
         )
 
     def _check_observations(self) -> None:
         total = float(self._raw.sum())
         if total - total != 0.0:  # NaN or infinite, in one comparison; the sum alone may overflow
             for e in np.flatnonzero(~np.isfinite(self._raw).all(axis=1)):
-                raise SimulationError(self._where(int(e), "gave an observation that is not finite"))
+                raise self._failed(int(e), "gave an observation that is not finite")
 
     # ---- fragments -------------------------------------------------------------------------------
 
@@ -221,8 +229,9 @@ class Group:
         """Collects a fragment.
 
         Raises:
-            SimulationError: if an environment fails or gives a number that is not finite; names the episode.
+            EpisodeError: if an environment fails or gives a number that is not finite.
         """
+        self.skip = package.skip
         started, physics = time.perf_counter(), self._physics()
         policy.load(package)
         rebuilt, reproducible = self.enter(job.state)
@@ -331,14 +340,10 @@ class Group:
 
 
 class RolloutWorker:
-    """What runs in an actor: it holds groups and answers with pure functions of what it is given.
+    """What runs in an actor: it holds groups and answers with pure functions of what it is given."""
 
-    Args:
-        config: of the run.
-    """
-
-    def __init__(self, config: RunConfig) -> None:
-        self.config = config
+    def __init__(self, config: RunConfig, make: Make = registry.make) -> None:
+        self.config, self._make = config, make
         self._groups: dict[int, Group] = {}
         self._policy: BehaviourPolicy | None = None
         self._judged: gym.Env[Any, Any] | None = None  # plays held-out episodes and demonstrations
@@ -347,7 +352,7 @@ class RolloutWorker:
         """Collects a fragment of a group, wherever it was before."""
         group = self._groups.get(job.group)
         if group is None:
-            group = self._groups[job.group] = Group(self.config, job.group)
+            group = self._groups[job.group] = Group(self.config, job.group, self._make)
         return group.collect(self.policy(group.envs[0], package), package, job)
 
     def policy(self, env: gym.Env[Any, Any], package: Package) -> BehaviourPolicy:
@@ -358,14 +363,22 @@ class RolloutWorker:
         return self._policy
 
     def judge(self, package: Package, seeds: Sequence[int]) -> list[Any]:
-        """Plays held-out episodes with the deterministic policy at full difficulty."""
+        """Plays held-out episodes with the deterministic policy at full difficulty; `EpisodeError` if one fails."""
         from physai.evaluate.episodes import play
         from physai.train.behaviour import Deterministic
 
         env = self._spare()
         policy = Deterministic(self.policy(env, package), package.normalizer, registry.policy_spec(env))
         options = {k: v for k, v in self.config.reset_options.items() if k != "difficulty"}
-        return [play(env, policy, seed, options) for seed in seeds]
+        records = []
+        for seed in seeds:
+            try:
+                records += [play(env, policy, seed, options)] if seed not in package.skip else []
+            except Exception as error:
+                raise EpisodeError(
+                    f"{error or type(error).__name__} (held-out episode with seed {seed})", seed, 0
+                ) from error
+        return records
 
     def demonstrate(self, package: Package, job: Any) -> Any:
         """Plays episodes for cloning; see `warm_start.demonstrate`."""
@@ -376,7 +389,7 @@ class RolloutWorker:
 
     def _spare(self) -> gym.Env[Any, Any]:
         if self._judged is None:
-            self._judged = registry.make(self.config.task)
+            self._judged = self._make(self.config.task)
         return self._judged
 
     def close(self) -> None:

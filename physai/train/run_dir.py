@@ -19,7 +19,7 @@ from physai.train.checkpoint import CheckpointStore
 from physai.train.figures import PROGRESS
 from physai_envs import registry
 
-CONFIG, VERSIONS, CHECKPOINTS = "config.yaml", "versions.json", "checkpoints"
+CONFIG, VERSIONS, CHECKPOINTS, QUARANTINE = "config.yaml", "versions.json", "checkpoints", "quarantine.json"
 
 # What a run cannot change when it is continued: the checkpoint would not fit, or it would be another run.
 FIXED = ("task", "seed", "algorithm.name", "algorithm.network", "algorithm.activation", "normalizer")

@@ -23,12 +23,13 @@ def pack(learner: Learner) -> dict[str, bytes]:
     described = {**interface.spec.to_dict(), "algorithm": learner.config.algorithm.name}
     learner.model.learn_values_only(False)
     state = {name: getattr(learner, name) for name in COUNTERS}
+    state |= {"window": learner.window.pack(), "quarantine": learner.quarantine.rows()}
     files = {
         "model.zip": learner.model.zip(),
         "vecnormalize.pkl": learner.normalizer.vecnormalize(interface.observation_space, interface.action_space),
         "normalizer.npz": learner.normalizer.npz(),
         "policy.json": json.dumps(described, indent=1).encode(),
-        "state.npz": pack_state({**state, "window": learner.window.pack()}, learner.groups),
+        "state.npz": pack_state(state, learner.groups),
     }
     if learner.behind is not None:  # with a lag, the next iteration is collected with these
         files["behind.npz"] = pack_arrays(learner.behind)
@@ -44,6 +45,7 @@ def restore(learner: Learner, files: Mapping[str, bytes]) -> None:
     for name in COUNTERS:
         setattr(learner, name, state[name])
     learner.window.restore(state["window"])
+    learner.quarantine.restore(state["quarantine"])
     if "behind.npz" in files:
         learner.behind = unpack_arrays(files["behind.npz"])
     rollout = learner.config.rollout

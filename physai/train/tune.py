@@ -27,7 +27,7 @@ from physai.errors import CheckpointError, ClusterError, ConfigError, PhysaiErro
 from physai.train import cluster, nodes, space
 from physai.train.checkpoint import CheckpointStore
 from physai.train.driver import train
-from physai.train.fleet import ACTOR_CPUS
+from physai.train.placement import ACTOR_CPUS
 from physai.train.progress import Row, TerminalBoard
 from physai.train.run_dir import CHECKPOINTS, RunFolder
 from physai.train.space import Draw

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from physai.config import RunConfig, WarmStartConfig
-from physai.errors import ConfigError, PhysaiError, SimulationError
+from physai.errors import ConfigError, EpisodeError
 from physai.train import seeding
 from physai.train.algorithms.ppo import FleetPPO
 from physai.train.behaviour import BehaviourPolicy, Deterministic, Package
@@ -66,7 +66,12 @@ def demonstrate(
 ) -> list[Labels]:
     """Plays the episodes of a job. Each is a function of the seed, the round and its number alone."""
     actor = Deterministic(policy, package.normalizer, registry.policy_spec(env))
-    return [_episode(env, actor, config, job, index) for index in range(job.first, job.last)]
+    indices = range(job.first, job.last)
+    return [_episode(env, actor, config, job, n) for n in indices if _seed(config, job, n) not in package.skip]
+
+
+def _seed(config: RunConfig, job: Demonstrations, index: int) -> int:
+    return seeding.episode(config, seeding.DEMONSTRATIONS, job.round, index)[0]
 
 
 def _episode(
@@ -88,12 +93,14 @@ def _episode(
             total = total * config.algorithm.gamma + float(reward)
             returns.append(total)
             done = bool(terminated or truncated)
-    except PhysaiError as error:
-        raise SimulationError(f"{error} (demonstration with seed {seed}, step {len(seen)})") from error
+    except Exception as error:
+        text = f"{error or type(error).__name__} (demonstration with seed {seed}, step {len(seen)})"
+        raise EpisodeError(text, seed, len(seen)) from error  # in its reset nothing was seen
     success = bool(info["is_success"]) if "is_success" in info else None
     labels = Labels(np.stack(seen), np.stack(wanted), Moments.of(np.array(returns)), success)
     if not (np.isfinite(labels.observations).all() and np.isfinite(labels.actions).all() and np.isfinite(total)):
-        raise SimulationError(f"{config.task}: a demonstration is not finite (seed {seed}); look at the expert there")
+        text = f"{config.task}: a demonstration is not finite (seed {seed}); look at the expert there"
+        raise EpisodeError(text, seed, len(seen))
     return labels
 
 

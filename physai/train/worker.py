@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -15,7 +15,9 @@ from physai.train.collective import Collective
 from physai.train.fleet import RayFleet
 from physai.train.learner import Learner
 from physai.train.outcome import Outcome
+from physai.train.placement import Crew
 from physai.train.progress import Board, Row
+from physai.train.quarantine import Crash
 from physai.train.run_dir import RunFolder
 from physai.train.work import Fleet
 
@@ -40,14 +42,29 @@ def learn_there(settings: dict[str, Any]) -> None:
 
 
 def _learner(settings: dict[str, Any], board: Board, collective: Collective) -> Learner:
-    config, handles = settings["config"], settings["handles"]
-    fleet: Fleet = RayFleet(handles, config.rollout.timeout_s)
+    config, crew = settings["config"], settings["crew"]
+    fleet: Fleet = RayFleet(crew, config, board)
     if collective.size > 1:
-        # With fewer actors than learners, some have two masters: slower, and the fragments are the same.
-        own = handles[collective.rank :: collective.size] or handles
-        fleet = ShardedFleet(RayFleet(own, config.rollout.timeout_s), fleet)
+        fleet = ShardedFleet(RayFleet(ShareOfCrew(crew, collective), config, board), fleet)
     run = RunFolder(settings["run"], config.checkpoint.keep)
     return Learner(config, settings["interface"], fleet, run, board, collective=collective, device=settings["device"])
+
+
+class ShareOfCrew:
+    """Every `size`-th actor. With fewer actors than learners some have two masters: slower, with the same fragments.
+
+    Args:
+        crew: all actors.
+        collective: the learners, and which of them this is.
+    """
+
+    def __init__(self, crew: Crew, collective: Collective) -> None:
+        self._crew, self._collective = crew, collective
+
+    def members(self) -> Mapping[str, ActorHandle]:
+        """Those that are there now."""
+        everyone = sorted(self._crew.members().items())
+        return dict(everyone[self._collective.rank :: self._collective.size] or everyone)
 
 
 class ShardedFleet:
@@ -68,6 +85,16 @@ class ShardedFleet:
     def restarts(self) -> int:
         """Those that this learner saw."""
         return self._own.restarts + self._everyone.restarts
+
+    @property
+    def redone(self) -> int:
+        """Those that this learner saw."""
+        return self._own.redone + self._everyone.redone
+
+    @property
+    def crashes(self) -> Sequence[Crash]:
+        """Of the last batch."""
+        return self._now.crashes
 
     def start(self, method: str, package: Package, jobs: Sequence[Any]) -> None:
         """Hands out jobs."""
