@@ -10,44 +10,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from physai.algorithm_config import (
+    KINDS,
+    AlgorithmConfig,
+    Count,
+    Fraction,
+    OnPolicyConfig,
+    Positive,
+    PPOConfig,
+    RecurrentPPOConfig,
+    Section,
+)
 from physai.errors import ConfigError, nearest
-
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
-Count = Annotated[int, Field(ge=1)]
-
-
-class Section(BaseModel):
-    """A part of the configuration: unknown keys are refused, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class AlgorithmConfig(Section):
-    """How the policy learns from a batch of experience.
-
-    `learning_rate` falls linearly to `learning_rate_final` over `stop.steps`. For `value_warmup_iterations`
-    iterations only the value function learns: a cloned policy is not spoilt by a critic that knows nothing.
-    """
-
-    name: Literal["ppo"] = "ppo"
-    learning_rate: Positive = 3e-4
-    learning_rate_final: Positive | None = None
-    batch_size: Annotated[int, Field(ge=2)] = 256
-    epochs: Count = 10
-    gamma: Fraction = 0.99
-    gae_lambda: Fraction = 0.95
-    clip_range: Positive = 0.2
-    entropy: Annotated[float, Field(ge=0.0)] = 0.0
-    value_coefficient: Annotated[float, Field(ge=0.0)] = 0.5
-    max_grad_norm: Positive = 0.5
-    target_kl: Positive | None = None
-    network: tuple[Count, ...] = (64, 64)
-    activation: Literal["tanh", "relu", "elu"] = "tanh"
-    log_std_init: Annotated[float, Field(ge=-5.0, le=2.0)] = 0.0
-    value_warmup_iterations: Annotated[int, Field(ge=0)] = 0
 
 
 class RolloutConfig(Section):
@@ -126,11 +102,12 @@ class CheckpointConfig(Section):
 
 
 class RunConfig(Section):
-    """Everything that decides a training run."""
+    """Everything that decides a training run. `goal_env`: the goal-conditioned variant of the task is meant."""
 
     task: Annotated[str, Field(min_length=1)]
+    goal_env: bool = False
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    algorithm: AlgorithmConfig = AlgorithmConfig()
+    algorithm: AlgorithmConfig = PPOConfig()
     rollout: RolloutConfig = RolloutConfig()
     learner: LearnerConfig = LearnerConfig()
     normalizer: NormalizerConfig = NormalizerConfig()
@@ -145,13 +122,26 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _batches_fit(self) -> RunConfig:
         size, batch = self.steps_per_iteration, self.algorithm.batch_size
-        if size % batch:
+        if isinstance(self.algorithm, OnPolicyConfig) and size % batch:
             fitting = [n for n in range(2, size + 1) if size % n == 0]
             hint = f"give {min(fitting, key=lambda n: abs(n - batch))}" if fitting else "collect more than one step"
             raise ValueError(
                 f"algorithm.batch_size {batch} does not divide the {size} steps of an iteration "
                 f"(rollout.groups x envs_per_group x steps); {hint}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _parts_go_together(self) -> RunConfig:
+        name = self.algorithm.name
+        if isinstance(self.algorithm, RecurrentPPOConfig) and self.rollout.max_policy_lag:
+            raise ValueError(
+                "rollout.max_policy_lag is 1 and the memory of recurrent_ppo belongs to one policy version; give 0"
+            )
+        if self.warm_start is not None and name != "ppo":
+            raise ValueError(f"warm_start clones into ppo, and algorithm.name is {name}; remove one of the two")
+        if getattr(self.algorithm, "her", None) is not None and not self.goal_env:
+            raise ValueError("algorithm.her needs goals, and goal_env is false; give goal_env=true, or remove her")
         return self
 
     @property
@@ -238,11 +228,19 @@ def _explained(model: type[BaseModel], error: ValidationError) -> list[str]:
     wrong: dict[str, list[str]] = {}
     given: dict[str, Any] = {}
     for detail in error.errors():
-        location = [part for part in detail["loc"] if _is_key(part)]
+        place = detail["loc"]
+        chosen = KINDS.get(str(place[1])) if place[:1] == ("algorithm",) and len(place) > 1 else None
+        if chosen is not None:  # pydantic names the branch that was taken, which nobody wrote
+            place = place[:1] + place[2:]
+        location = [part for part in place if _is_key(part)]
         key = ".".join(str(part) for part in location)
         message = str(detail["msg"]).removeprefix("Value error, ")
         if detail["type"] == "extra_forbidden":
-            message = f"no such key; {nearest(str(location[-1]), _keys(model, location[:-1]))}"
+            keys = _keys(model, location[:-1]) if chosen is None else _keys(chosen, location[1:-1])
+            message = f"no such key; {nearest(str(location[-1]), keys)}"
+        elif detail["type"] == "union_tag_invalid":
+            key, name = f"{key}.name", str(detail["ctx"]["tag"])
+            message = f"no algorithm {name!r}; {nearest(name, KINDS)}"
         elif detail["type"] == "missing":
             message = "missing; it has no default"
         elif key:

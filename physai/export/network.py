@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import CombinedExtractor
 from stable_baselines3.common.vec_env import VecNormalize
 from stable_baselines3.sac.policies import SACPolicy
 from stable_baselines3.td3.policies import TD3Policy
@@ -23,12 +24,18 @@ from physai.errors import CheckpointError
 from physai.spec import PolicySpec
 
 
+def _features(extractor: nn.Module) -> nn.Module:
+    """Returns what stable-baselines3 does before the first layer; a Dict of goals comes here flat, in its order."""
+    return nn.Flatten() if isinstance(extractor, CombinedExtractor) else extractor
+
+
 class ActorCriticHead(nn.Module):
     """PPO and A2C: mean of the action distribution, or the index of the likeliest choice."""
 
     def __init__(self, policy: ActorCriticPolicy, discrete: bool) -> None:
         super().__init__()
-        self.features, self.body, self.last = policy.pi_features_extractor, policy.mlp_extractor, policy.action_net
+        self.features, self.body = _features(policy.pi_features_extractor), policy.mlp_extractor
+        self.last = policy.action_net
         self.discrete, self.squashed = discrete, bool(policy.squash_output)
 
     def forward(self, observation: torch.Tensor) -> torch.Tensor:
@@ -46,7 +53,7 @@ class SACHead(nn.Module):
 
     def __init__(self, actor: Any) -> None:
         super().__init__()
-        self.features, self.body, self.last = actor.features_extractor, actor.latent_pi, actor.mu
+        self.features, self.body, self.last = _features(actor.features_extractor), actor.latent_pi, actor.mu
 
     def forward(self, observation: torch.Tensor) -> torch.Tensor:
         """Maps normalised observations (n, m) to actions (n, k)."""
@@ -60,7 +67,7 @@ class TD3Head(nn.Module):
 
     def __init__(self, actor: Any) -> None:
         super().__init__()
-        self.features, self.body = actor.features_extractor, actor.mu
+        self.features, self.body = _features(actor.features_extractor), actor.mu
 
     def forward(self, observation: torch.Tensor) -> torch.Tensor:
         """Maps normalised observations (n, m) to actions (n, k)."""
@@ -104,7 +111,9 @@ class Normalizer:
         if normalize is None or not normalize.norm_obs:
             return None
         moments: Any = normalize.obs_rms
-        return cls(moments.mean, np.sqrt(moments.var + normalize.epsilon), float(normalize.clip_obs))
+        parts = [moments[name] for name in normalize.observation_space] if isinstance(moments, dict) else [moments]
+        mean, var = (np.concatenate([getattr(part, name) for part in parts]) for name in ("mean", "var"))
+        return cls(mean, np.sqrt(var + normalize.epsilon), float(normalize.clip_obs))
 
     def __call__(self, observation: NDArray[np.float32]) -> NDArray[np.float32]:
         """Normalises (n, m)."""

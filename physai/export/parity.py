@@ -69,9 +69,7 @@ class Lockstep:
         return command if acts_in_commands(self.spec) else self.spec.to_action(command)
 
     def _reference(self, observation: NDArray[np.float32]) -> NDArray[Any]:
-        policy = self._policy
-        seen = observation if policy.normalize is None else policy.normalize.normalize_obs(observation)
-        action = np.asarray(policy.model.predict(seen, deterministic=True)[0]).reshape(1, self.spec.action_size)
+        action = self._policy.predict(observation)
         if acts_in_commands(self.spec):
             return action
         spec = self.spec
@@ -86,7 +84,7 @@ def compare(model: bytes, policy: SB3Policy, meter: Meter) -> Parity:
     """
     lockstep = Lockstep(model, policy)
     episodes = []
-    env = registry.make(policy.task)
+    env = registry.make(policy.task, goal_env=policy.spec.goal_env)
     try:
         for seed in range(TEST_SEED_START, TEST_SEED_START + EPISODES):
             play(env, lockstep, seed)

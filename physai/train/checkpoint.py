@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from physai.deploy.files import MANIFEST, canonical_json, describe, read_described
 from physai.errors import CheckpointError, StorageError
-from physai.train.rollout import EnvState, GroupState
+from physai.train.fragment import EnvState, GroupState
 
 BEST = "best.json"
 PARTIAL, REPLACED = ".partial-", ".replaced-"  # begin with a dot: no glob finds them
@@ -190,6 +190,8 @@ def pack_state(state: Mapping[str, Any], groups: Mapping[int, GroupState]) -> by
         ]
         for e, env in enumerate(envs):
             arrays[f"actions/{group}/{e}"], arrays[f"observation/{group}/{e}"] = env.actions, env.observation
+            if env.memory is not None:
+                arrays[f"memory/{group}/{e}"] = env.memory
     file = io.BytesIO()
     np.savez(file, json=np.frombuffer(json.dumps(described).encode(), np.uint8), **arrays)
     return file.getvalue()
@@ -201,7 +203,12 @@ def unpack_state(data: bytes) -> tuple[dict[str, Any], dict[int, GroupState]]:
         state = json.loads(arrays["json"].tobytes())
         groups = {
             int(group): tuple(
-                EnvState(**env, actions=arrays[f"actions/{group}/{e}"], observation=arrays[f"observation/{group}/{e}"])
+                EnvState(
+                    **env,
+                    actions=arrays[f"actions/{group}/{e}"],
+                    observation=arrays[f"observation/{group}/{e}"],
+                    memory=arrays.get(f"memory/{group}/{e}"),
+                )
                 for e, env in enumerate(envs)
             )
             for group, envs in state.pop("groups").items()

@@ -25,13 +25,13 @@ from physai.errors import CheckpointError, PhysaiError
 from physai.evaluate.episodes import EpisodeRecord
 from physai.spec import PolicySpec
 from physai.train import seeding, warm_start
-from physai.train.algorithms.ppo import build
+from physai.train.algorithms.registry import Algorithm, build
 from physai.train.behaviour import Package
 from physai.train.checkpoint import Checkpoint, pack_state, unpack_state
+from physai.train.fragment import Fragment, GroupState, Job
 from physai.train.normalizer import RunningNormalizer
 from physai.train.progress import Board
 from physai.train.report import Window, training_row
-from physai.train.rollout import Fragment, GroupState, Job
 from physai.train.run_dir import Figures, RunFolder
 from physai.train.work import Fleet
 
@@ -46,7 +46,7 @@ class StopAskedError(Exception):
 
 @dataclass(frozen=True)
 class Interface:
-    """What the learner must know of the environment."""
+    """What the learner must know of the environment. Observations are flat, or a Dict of goals for hindsight."""
 
     observation_space: gym.Space[Any]
     action_space: gym.Space[Any]
@@ -76,14 +76,14 @@ class Learner:
 
     def __init__(self, config: RunConfig, interface: Interface, fleet: Fleet, run: RunFolder, board: Board) -> None:
         self.config, self.interface, self.fleet, self.run_folder, self.board = config, interface, fleet, run, board
-        self.model = build(config, interface.observation_space, interface.action_space)
-        shape = interface.observation_space.shape or ()
+        self.model: Algorithm = build(config, interface.observation_space, interface.action_space)
+        shape = (gym.spaces.flatdim(interface.observation_space),)
         self.normalizer = RunningNormalizer(config.normalizer, config.algorithm.gamma, shape)
         self.groups: dict[int, GroupState] = {}
         self.iteration = 0  # complete ones
         self.version = 0  # of policy and statistics
         self.measured_at = 0  # steps at the last measurement
-        self.primed = not (config.normalizer.observations or config.normalizer.rewards)
+        self.primed = self.model.replays or not (config.normalizer.observations or config.normalizer.rewards)
         self.cloned = config.warm_start is None
         self.dropped = 0
         self.best: dict[str, Any] | None = None
@@ -213,32 +213,24 @@ class Learner:
     def _learn(self, fragments: Sequence[Fragment]) -> None:
         started = time.perf_counter()
         self.board.phase(f"iteration {self.iteration + 1}: learning")
-        model, stop = self.model, max(1, self.config.stop.steps)
+        model = self.model
         if not self.primed:  # collected with statistics of nothing: good for the statistics alone
             self.primed = True
             model.num_timesteps += sum(fragment.steps for fragment in fragments)
         else:
             seeding.seed_learner(self.config.seed, seeding.LEARNING, self.iteration)
-            model.fragments = fragments
-            callback = model._init_callback(None)
-            model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
-            model.fragments = ()
-            model._update_current_progress_remaining(min(model.num_timesteps, stop), stop)
-            model.learn_values_only(self._updates < self.config.algorithm.value_warmup_iterations)
-            model.train()
+            model.ingest(fragments)
+            model.update(self.normalizer)
             self._check_finite()
         self.iteration += 1
         self._busy = time.perf_counter() - started
 
-    @property
-    def _updates(self) -> int:
-        """Iterations that were learnt from."""
-        return int(self.model._n_updates) // self.config.algorithm.epochs
-
     def _check_finite(self) -> None:
-        loss = float(self.model.logger.name_to_value["train/loss"])
+        told = self.model.logger.name_to_value
+        losses = [float(value) for name, value in told.items() if name.endswith("loss")]
         vector = torch.nn.utils.parameters_to_vector(self.model.policy.parameters())
-        if not (math.isfinite(loss) and bool(torch.isfinite(vector).all())):
+        if not (all(map(math.isfinite, losses)) and bool(torch.isfinite(vector).all())):
+            loss = next((value for value in losses if not math.isfinite(value)), math.nan)
             names = self.run_folder.checkpoints.names()
             kept = f"checkpoint {names[0]} is from before" if names else "there was no checkpoint yet"
             raise LearningError(
@@ -310,9 +302,8 @@ class Learner:
             "cloned": self.cloned, "validation": self.validation, "dropped": self.dropped,
         }  # fmt: skip
         described = {**interface.spec.to_dict(), "algorithm": self.config.algorithm.name}
-        self.model.learn_values_only(False)
         files = {
-            "model.zip": self.model.zip(),
+            **self.model.files(),
             "vecnormalize.pkl": self.normalizer.vecnormalize(interface.observation_space, interface.action_space),
             "normalizer.npz": self.normalizer.npz(),
             "policy.json": json.dumps(described, indent=1).encode(),
@@ -342,7 +333,7 @@ class Learner:
         self.board.say(f"continuing from {checkpoint.folder} ({self.steps:,} steps)")
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        self.model.restore(checkpoint.files["model.zip"])
+        self.model.restore(checkpoint.files)
         with np.load(io.BytesIO(checkpoint.files["normalizer.npz"]), allow_pickle=False) as arrays:
             self.normalizer.restore(arrays)
         state, groups = unpack_state(checkpoint.files["state.npz"])

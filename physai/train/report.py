@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from physai.train.rollout import Episode, Fragment
+from physai.train.fragment import Episode, Fragment
 
 EPISODES = 100
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 CONFIG, VERSIONS, PROGRESS, CHECKPOINTS = "config.yaml", "versions.json", "progress.csv", "checkpoints"
 
 # What a run cannot change when it is continued: the checkpoint would not fit, or it would be another run.
-FIXED = ("task", "seed", "algorithm.name", "algorithm.network", "algorithm.activation", "normalizer")
+FIXED = ("task", "goal_env", "seed", "algorithm.name", "algorithm.network", "algorithm.activation", "normalizer")
 
 
 class RunFolder:

@@ -65,7 +65,7 @@ def demonstrate(
     env: gym.Env[Any, Any], policy: BehaviourPolicy, package: Package, config: RunConfig, job: Demonstrations
 ) -> list[Labels]:
     """Plays the episodes of a job. Each is a function of the seed, the round and its number alone."""
-    actor = Deterministic(policy, package.normalizer, registry.policy_spec(env))
+    actor = Deterministic(policy, registry.policy_spec(env))
     return [_episode(env, actor, config, job, index) for index in range(job.first, job.last)]
 
 

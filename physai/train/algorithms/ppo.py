@@ -6,7 +6,7 @@ Source: Schulman et al. 2017, https://arxiv.org/abs/1707.06347; the seam is `OnP
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
@@ -21,17 +21,19 @@ from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from physai.config import AlgorithmConfig, RunConfig
+from physai.algorithm_config import OnPolicyConfig
+from physai.config import RunConfig
 from physai.train.algorithms.update import update
-from physai.train.normalizer import SpacesOnly
+from physai.train.normalizer import RunningNormalizer, SpacesOnly
 
 if TYPE_CHECKING:
-    from physai.train.rollout import Fragment
+    from physai.train.fragment import OnPolicyFragment
 
+MODEL_ZIP = "model.zip"
 ACTIVATIONS = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU, "elu": torch.nn.ELU}
 
 
-def policy_arguments(config: AlgorithmConfig, action_space: gym.Space[Any]) -> dict[str, Any]:
+def policy_arguments(config: OnPolicyConfig, action_space: gym.Space[Any]) -> dict[str, Any]:
     """Returns the arguments of stable-baselines3's policy class; learner and actors build the same network."""
     layers = list(config.network)
     arguments: dict[str, Any] = {
@@ -45,9 +47,25 @@ def policy_arguments(config: AlgorithmConfig, action_space: gym.Space[Any]) -> d
 
 
 class FleetPPO(PPO):
-    """PPO that is given its experience: set `fragments` before `collect_rollouts`."""
+    """PPO that is given its experience, by `ingest`."""
 
-    fragments: Sequence[Fragment] = ()
+    replays = False
+    fragments: Sequence[OnPolicyFragment] = ()
+    value_warmup = 0  # iterations in which only the value function learns
+
+    def ingest(self, fragments: Sequence[OnPolicyFragment]) -> None:
+        """Fills the rollout buffer with the fragments of all groups."""
+        self.fragments = fragments
+        self.collect_rollouts(self.env, self._init_callback(None), self.rollout_buffer, self.n_steps)
+        self.fragments = ()
+
+    def update(self, normalizer: RunningNormalizer) -> None:
+        """Learns from the rollout buffer, whose contents are normalised already."""
+        stop = max(1, self._total_timesteps)
+        self._update_current_progress_remaining(min(self.num_timesteps, stop), stop)
+        self.learn_values_only(self._n_updates // self.n_epochs < self.value_warmup)
+        self.train()
+        self.learn_values_only(False)
 
     def collect_rollouts(
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
@@ -109,26 +127,28 @@ class FleetPPO(PPO):
         """Returns a copy of the policy's parameters, without the optimiser."""
         return {name: value.cpu().numpy().copy() for name, value in self.policy.state_dict().items()}
 
-    def zip(self) -> bytes:
+    def files(self) -> dict[str, bytes]:
         """Returns what `PPO.load` reads, in any process that has stable-baselines3."""
         file = io.BytesIO()
         self.save(file)
-        return file.getvalue()
+        return {MODEL_ZIP: file.getvalue()}
 
-    def restore(self, model_zip: bytes) -> None:
-        """Continues from what `zip` returned: parameters, optimiser and counters."""
+    def restore(self, files: Mapping[str, bytes]) -> None:
+        """Continues from what `files` returned: parameters, optimiser and counters."""
+        model_zip = files[MODEL_ZIP]
         data, parameters, variables = load_from_zip_file(io.BytesIO(model_zip), device=self.device)
         self.set_parameters({**parameters, **(variables or {})}, exact_match=True, device=self.device)
         for name in ("num_timesteps", "_n_updates", "_episode_num", "ep_info_buffer", "ep_success_buffer"):
             setattr(self, name, (data or {})[name])
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "fragments"]
+        return [*super()._excluded_save_params(), "fragments", "value_warmup"]
 
 
 def build(config: RunConfig, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> FleetPPO:
     """Builds the learner of a run, with the random numbers of its seed."""
-    algorithm, rollout = config.algorithm, config.rollout
+    algorithm: Any = config.algorithm
+    rollout = config.rollout
     n_envs = rollout.groups * rollout.envs_per_group
     stub = DummyVecEnv([lambda: SpacesOnly(observation_space, action_space)] * n_envs)
     rate: Any = algorithm.learning_rate
@@ -152,6 +172,7 @@ def build(config: RunConfig, observation_space: gym.Space[Any], action_space: gy
         seed=config.seed,
         device="cpu",
     )
+    model.value_warmup = algorithm.value_warmup_iterations
     model.set_logger(Logger(folder=None, output_formats=[]))
     model._setup_learn(config.stop.steps)  # the loop is ours, so nobody else prepares counters and buffers
     return model
