@@ -37,6 +37,15 @@ NOISE = 0.3
 SMALL = {"network": [16], "batch_size": 32, "learning_starts": 64, "buffer_size": 2000}
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Networks this small take a hundred times as long when threads wait for each other on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def small(name: str = "sac", task: str = "toys:Target-v0", algorithm: Any = None, **changes: Any) -> dict[str, Any]:
     """Values of a run with replay; `toys.small` for PPO with other keys."""
     values = toys.small(task, **{"rollout": {"steps": 8}, "stop": {"steps": 320, "every_steps": 160}, **changes})

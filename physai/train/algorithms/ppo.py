@@ -6,8 +6,8 @@ Source: Schulman et al. 2017, https://arxiv.org/abs/1707.06347; the seam is `OnP
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from physai.train.fragment import OnPolicyFragment
 
 MODEL_ZIP = "model.zip"
+Model = TypeVar("Model", bound="FromFragments")
 ACTIVATIONS = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU, "elu": torch.nn.ELU}
 
 
@@ -46,8 +47,14 @@ def policy_arguments(config: OnPolicyConfig, action_space: gym.Space[Any]) -> di
     return arguments
 
 
-class FleetPPO(PPO):
-    """PPO that is given its experience, by `ingest`."""
+if TYPE_CHECKING:
+    _OnPolicy = PPO
+else:
+    _OnPolicy = object
+
+
+class FromFragments(_OnPolicy):
+    """What is added to an on-policy algorithm of stable-baselines3, so that it is given its experience by `ingest`."""
 
     replays = False
     fragments: Sequence[OnPolicyFragment] = ()
@@ -106,13 +113,6 @@ class FleetPPO(PPO):
         callback.on_rollout_end()
         return bool(goes_on)
 
-    def train(self) -> None:
-        """Learns from the buffer, as `PPO.train` does."""
-        if isinstance(self.action_space, gym.spaces.Box):
-            update(self)
-        else:
-            super().train()
-
     def learn_values_only(self, only: bool) -> None:
         """Freezes everything but the value function, or releases it."""
         policy: Any = self.policy
@@ -145,18 +145,53 @@ class FleetPPO(PPO):
         return [*super()._excluded_save_params(), "fragments", "value_warmup"]
 
 
+class FleetPPO(FromFragments, PPO):
+    """PPO on a fleet."""
+
+    def train(self) -> None:
+        """Learns from the buffer, as `PPO.train` does."""
+        if isinstance(self.action_space, gym.spaces.Box):
+            update(self)
+        else:
+            super().train()
+
+
 def build(config: RunConfig, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> FleetPPO:
     """Builds the learner of a run, with the random numbers of its seed."""
+    plan: Any = config.algorithm
+    arguments = policy_arguments(plan, action_space)
+    model = assemble(
+        FleetPPO, ActorCriticPolicy, config, lambda: SpacesOnly(observation_space, action_space), arguments
+    )
+    model.value_warmup = plan.value_warmup_iterations
+    return model
+
+
+def assemble(
+    kind: type[Model],
+    policy: type[ActorCriticPolicy],
+    config: RunConfig,
+    stub: Callable[[], SpacesOnly],
+    arguments: dict[str, Any],
+) -> Model:
+    """Builds a model that never steps an environment.
+
+    Args:
+        kind: of algorithm.
+        policy: its class of networks.
+        config: of the run.
+        stub: makes what says what is seen and done.
+        arguments: of the policy.
+    """
     algorithm: Any = config.algorithm
     rollout = config.rollout
     n_envs = rollout.groups * rollout.envs_per_group
-    stub = DummyVecEnv([lambda: SpacesOnly(observation_space, action_space)] * n_envs)
     rate: Any = algorithm.learning_rate
     if algorithm.learning_rate_final is not None:
         rate = LinearSchedule(algorithm.learning_rate, algorithm.learning_rate_final, 1.0)
-    model = FleetPPO(
-        ActorCriticPolicy,
-        stub,
+    model = kind(
+        policy,
+        DummyVecEnv([stub] * n_envs),
         learning_rate=rate,
         n_steps=rollout.steps,
         batch_size=algorithm.batch_size,
@@ -168,11 +203,10 @@ def build(config: RunConfig, observation_space: gym.Space[Any], action_space: gy
         vf_coef=algorithm.value_coefficient,
         max_grad_norm=algorithm.max_grad_norm,
         target_kl=algorithm.target_kl,
-        policy_kwargs=policy_arguments(algorithm, action_space),
+        policy_kwargs=arguments,
         seed=config.seed,
         device="cpu",
     )
-    model.value_warmup = algorithm.value_warmup_iterations
     model.set_logger(Logger(folder=None, output_formats=[]))
     model._setup_learn(config.stop.steps)  # the loop is ours, so nobody else prepares counters and buffers
     return model
