@@ -21,9 +21,9 @@ import yaml
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from physai.deploy.bundle import MODEL as BUNDLE_MODEL
 from physai.deploy.bundle import SCHEMA, Bundle, acts_in_commands, load_bundle, spec_from_json
 from physai.deploy.files import MANIFEST, read_described, sha256
+from physai.deploy.graph import MODEL as BUNDLE_MODEL
 from physai.errors import AssetError, CheckpointError, TaskError, nearest
 from physai.spec import GOAL_TERMS, PolicySpec
 from physai_envs import registry
@@ -41,6 +41,8 @@ log = logging.getLogger("physai")
 
 class Policy(ABC):
     """Observations in, deterministic actions out. Each row is computed alone, so batching changes no bit.
+
+    To a policy with a memory, rows are the next steps of one episode.
 
     Attributes:
         spec: what it sees and does.
@@ -93,9 +95,17 @@ class BundlePolicy(Policy):
         command = self.bundle.act(observation[0])
         return (command if self._direct else self.spec.to_action(command))[None]
 
+    def reset(self) -> None:
+        """Forgets the episode so far."""
+        self.bundle.reset()
+
 
 class SB3Policy(Policy):
-    """An SB3 model with its normaliser: ``model.predict(normalize_obs(o), deterministic=True)``, but fast."""
+    """An SB3 model with its normaliser: ``model.predict(normalize_obs(o), deterministic=True)``, but fast.
+
+    Attributes:
+        memory: shapes of what the policy remembers, by name; none if it remembers nothing.
+    """
 
     def __init__(self, model: BaseAlgorithm, normalize: VecNormalize | None, **identity: Any) -> None:
         import torch
@@ -107,8 +117,15 @@ class SB3Policy(Policy):
         self.model, self.normalize = model, normalize
         self.normalizer = Normalizer.of(normalize)
         self.head = deterministic_head(model, self.spec.discrete)
-        self._from_numpy, self._inference = torch.from_numpy, torch.inference_mode
+        self.memory: dict[str, tuple[int, ...]] = getattr(self.head, "memory", {})
+        self._from_numpy, self._inference, self._zeros = torch.from_numpy, torch.inference_mode, torch.zeros
+        self.reset()
         self._low, self._high = self.spec.policy_low, self.spec.policy_high
+
+    def reset(self) -> None:
+        """Forgets the episode so far."""
+        self._kept = [self._zeros(shape) for shape in self.memory.values()]
+        self._state: Any = None  # of `predict`
 
     def predict(self, observation: Float32) -> NDArray[Any]:
         """Returns what stable-baselines3 itself does for one observation (1, m): the same (1, k), but slowly."""
@@ -118,12 +135,16 @@ class SB3Policy(Policy):
             seen = {name: observation[:, where] for name, where in registry.slices(space).items()}
         if self.normalize is not None:
             seen = self.normalize.normalize_obs(seen)
-        return np.asarray(self.model.predict(seen, deterministic=True)[0]).reshape(1, self.spec.action_size)
+        action, self._state = self.model.predict(seen, self._state, deterministic=True)
+        return np.asarray(action).reshape(1, self.spec.action_size)
 
     def _act(self, observation: Float32) -> NDArray[Any]:
         seen = observation if self.normalizer is None else self.normalizer(observation)
         with self._inference():
-            action: NDArray[Any] = self.head(self._from_numpy(seen)).numpy()
+            found = self.head(self._from_numpy(seen), *self._kept)
+            if self.memory:
+                found, *self._kept = found
+            action: NDArray[Any] = found.numpy()
         if self.spec.discrete:
             return action
         if self.head.squashed:
@@ -295,13 +316,14 @@ class _Family:
 
 
 def _families() -> tuple[_Family, ...]:
-    from sb3_contrib import TQC
+    from sb3_contrib import TQC, RecurrentPPO
     from stable_baselines3 import A2C, PPO, SAC, TD3
 
     # A replay buffer is of no use here, and that of hindsight wants an environment.
     small: dict[str, Any] = {"buffer_size": 1, "replay_buffer_class": None, "replay_buffer_kwargs": {}}
     return (
         _Family("stable_baselines3.common.policies", lambda data: PPO if "n_epochs" in data else A2C, {}),
+        _Family("sb3_contrib.common.recurrent.policies", lambda data: RecurrentPPO, {}),
         _Family("stable_baselines3.sac.policies", lambda data: SAC, small),
         _Family("stable_baselines3.td3.policies", lambda data: TD3, small),
         _Family("sb3_contrib.tqc.policies", lambda data: TQC, small),
@@ -322,8 +344,10 @@ def _load_model(model_zip: bytes, path: Path) -> BaseAlgorithm:
         raise CheckpointError(f"{path} is no intact stable-baselines3 model ({problem})") from problem
     families = {family.module: family for family in _families()}
     if module not in families:
-        kind = "a recurrent policy" if "recurrent" in module else f"a policy of {module or 'unknown origin'}"
-        raise CheckpointError(f"{path} holds {kind}, which cannot be loaded yet; PPO, A2C, SAC, TD3 and TQC can")
+        kind = module or "unknown origin"
+        raise CheckpointError(
+            f"{path} holds a policy of {kind}; PPO, RecurrentPPO, A2C, SAC, TD3 and TQC can be loaded"
+        )
     family = families[module]
     try:
         return family.loader(data).load(io.BytesIO(model_zip), device="cpu", seed=None, **family.options)

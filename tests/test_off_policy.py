@@ -21,7 +21,10 @@ from test_rollout_parity import OFF, Scheduled, package
 from test_train_on_ray import one_ray  # noqa: F401 - a fixture
 
 from physai.config import RunConfig
+from physai.deploy.bundle import load_bundle
 from physai.errors import CheckpointError, ConfigError
+from physai.evaluate import evaluate
+from physai.export import export
 from physai.policy import load_policy
 from physai.train import seeding
 from physai.train.algorithms import replay
@@ -274,6 +277,22 @@ def test_a_checkpoint_loads_in_plain_stable_baselines3_and_predicts_the_same(tmp
     ours = load_policy(newest)
     np.testing.assert_allclose(plain, ours.act(np.load(tmp_path / "rows.npy")), atol=1e-6)
     assert np.ptp(plain, axis=0).min() > 1e-3 and ours.algorithm == name
+
+
+@pytest.mark.parametrize("values", [small("td3"), goals("tqc")], ids=["td3", "tqc with goals"])
+def test_runs_and_bundles_are_evaluated_alike(tmp_path, values):
+    learner = toys.learn({**values, "storage": str(tmp_path)})
+    run = learner.run_folder.path
+    bundle = load_bundle(export(run, tmp_path / "bundle"))
+    assert bundle.spec.goal_env == bool(values.get("goal_env"))
+    zipped = run / "checkpoints" / learner.best["checkpoint"] / "model.zip"
+    returns = [
+        [record.episode_return for record in evaluate(source, task=values["task"], episodes=4, workers=1,
+                                                      progress=False).records]
+        for source in (run, tmp_path / "bundle", zipped)
+    ]  # fmt: skip
+    np.testing.assert_allclose(returns[1], returns[0], atol=1e-4)
+    np.testing.assert_array_equal(returns[2], returns[0])
 
 
 @pytest.mark.ray

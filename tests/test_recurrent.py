@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import toys
+from evaluation_policies import edit_manifest
 from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 from test_checkpoint import everything
@@ -16,11 +17,18 @@ from test_rollout_parity import ARRAYS, OFF, Scheduled, package, parts
 from test_train_on_ray import one_ray, restored  # noqa: F401 - one is a fixture
 
 from physai.config import RunConfig
+from physai.deploy.bundle import load_bundle
+from physai.errors import BundleError
+from physai.evaluate import evaluate
+from physai.evaluate.episodes import play
+from physai.export import export
+from physai.policy import load_policy
 from physai.train import seeding
 from physai.train.algorithms.recurrent import BUFFERS, policy_arguments
 from physai.train.driver import train
 from physai.train.fragment import Job
 from physai.train.rollout import RolloutWorker
+from physai_envs import registry
 
 
 @pytest.fixture(autouse=True)
@@ -101,6 +109,66 @@ def test_the_result_has_the_same_bits_for_two_actors(one_ray, tmp_path):  # noqa
     train(RunConfig.model_validate(values), quiet=True)
     values["stop"]["steps"] = 1  # nothing left to do
     assert everything(toys.learn(values)) == everything(alone)
+
+
+def episode(policy: Any, seed: int = 1_000_000) -> np.ndarray:
+    """The actions of a policy in one episode, in its own range."""
+    env, actions = registry.make("toys:Target-v0"), []
+    play(env, policy, seed, on_step=lambda step, _: step and actions.append(env.unwrapped.at.copy()))
+    return np.array(actions)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    learner = toys.learn(values_of(storage=str(tmp_path_factory.mktemp("run"))))
+    return learner.run_folder.path
+
+
+def test_a_checkpoint_loads_in_sb3_contrib_and_remembers_alike(run):
+    newest = max((run / "checkpoints").glob("0*"))
+    ours = load_policy(newest)
+    theirs = RecurrentPPO.load(newest / "model.zip", device="cpu")
+    rows = (np.random.default_rng(0).standard_normal((20, 3)) * [60, 1, 1] + [0, 0, 500]).astype(np.float32)
+    state, expected = None, []
+    for row in ours.normalize.normalize_obs(rows):
+        action, state = theirs.predict(row[None], state, deterministic=True)
+        expected.append(action[0])
+    np.testing.assert_allclose(ours.act(rows), expected, atol=1e-6)
+    goes_on = ours.act(rows[:1])
+    ours.reset()
+    begins = ours.act(rows[:1])
+    np.testing.assert_allclose(begins[0], expected[0], atol=1e-6)
+    assert not np.array_equal(goes_on, begins)
+
+
+def test_an_exported_policy_remembers_and_forgets_as_the_policy_does(run, tmp_path):
+    bundle = load_bundle(export(run, tmp_path / "bundle"))
+    memory = [(part["name"], part["shape"]) for part in bundle.manifest["model"]["memory"]]
+    assert memory == [("hidden", [1, 1, 8]), ("cell", [1, 1, 8])]
+    names = [part["name"] for part in bundle.manifest["model"]["outputs"]]
+    assert names == ["command", "next_hidden", "next_cell"] and bundle.manifest["parity"]["max_abs_error"] > 0.0
+    exported, policy = load_policy(tmp_path / "bundle"), load_policy(run)
+    first = episode(exported)
+    np.testing.assert_allclose(first, episode(policy), atol=1e-4)
+    np.testing.assert_array_equal(first, episode(exported))  # nothing is left of the episode before
+    returns = [record.episode_return for record in evaluate(run, episodes=4, workers=1, progress=False).records]
+    again = evaluate(tmp_path / "bundle", episodes=4, workers=2, progress=False).records
+    np.testing.assert_allclose([record.episode_return for record in again], returns, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("memory", "said"),
+    [
+        ([{"name": "hidden", "shape": [1, 1, 8]}], "the input of policy.onnx is"),
+        ([{"name": "hidden", "shape": [1, 1, 10**9]}], "sizes lie between 1 and 65536"),
+        (3, "must list names and shapes"),
+    ],
+)
+def test_a_manifest_that_says_another_memory_is_refused(run, tmp_path, memory, said):
+    out = export(run, tmp_path / "bundle")
+    edit_manifest(out, lambda manifest: manifest["model"].update(memory=memory))
+    with pytest.raises(BundleError, match=said):
+        load_bundle(out)
 
 
 class Recall(gym.Env):
