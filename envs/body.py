@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from physai_envs.engine import NO_ROTATION, Vector, bullet
+from physai_envs.engine import NO_ROTATION, Vector, bullet, reading
 
 if TYPE_CHECKING:
     from physai_envs.world import World
 
+# position, velocity [rad, rad/s or m, m/s], reaction wrench (6,) [N, Nm], effort of the motor [Nm or N]
+JointState = tuple[float, float, Vector, float]
+
 
 class Body:
-    """A rigid or articulated body, addressed by name. Reads are cached until the physics moves.
+    """A rigid or articulated body, addressed by name. What is read is kept until the physics moves.
 
     Attributes:
         joints: index of each joint by name, fixed joints included.
         movable: index of each joint that moves, in the engine's order.
+        samples: joint states at the beginning of the control step and after each of its physics steps so far, for those
+            who `follow` them; the last one is the present.
     """
 
     def __init__(self, world: World, name: str, uid: int, *, dynamic: bool) -> None:
         self.world, self.name, self.id, self.dynamic = world, name, uid, dynamic
-        self._client = world.client
+        self._client, self.readings = world.client, world.readings
         self._home = bullet.getBasePositionAndOrientation(uid, self._client)
         self.joints: dict[str, int] = {}
         self.movable: list[int] = []
@@ -34,47 +40,51 @@ class Body:
             if info[2] != bullet.JOINT_FIXED:
                 self.movable.append(index)
         self.home_joints = [0.0] * len(self.movable)
-        self._cache: dict[Any, Any] = {}
-        self._tick = -1
+        self._read = list(self.movable)
+        self.samples: list[Sequence[JointState]] = []
 
-    def cached(self, key: Any, read: Callable[[], Any]) -> Any:
-        """Returns what `read` gave for `key` since the physics last moved, calling it if nobody has."""
-        if self._tick != self.world.tick:
-            self._cache.clear()
-            self._tick = self.world.tick
-        value = self._cache.get(key)
-        if value is None:
-            value = self._cache[key] = read()
-        return value
-
-    @property
+    @reading
     def pose(self) -> tuple[Vector, Vector]:
         """Position [m] and orientation of the base's centre of mass."""
-        return self.cached("pose", lambda: bullet.getBasePositionAndOrientation(self.id, self._client))
+        return bullet.getBasePositionAndOrientation(self.id, self._client)  # type: ignore[no-any-return]
 
-    @property
+    @reading
     def position(self) -> Vector:
         """Position of the base's centre of mass [m], (3,)."""
         return self.pose[0]
 
-    @property
+    @reading
     def orientation(self) -> Vector:
         """Orientation of the base, quaternion."""
         return self.pose[1]
 
-    @property
+    @reading
     def velocity(self) -> tuple[Vector, Vector]:
         """Linear [m/s] and angular [rad/s] velocity of the base."""
-        return self.cached("velocity", lambda: bullet.getBaseVelocity(self.id, self._client))
+        return bullet.getBaseVelocity(self.id, self._client)  # type: ignore[no-any-return]
 
-    @property
-    def joint_states(self) -> Sequence[tuple[float, float, Vector, float]]:
-        """(position, velocity, reaction wrench, motor effort) of every movable joint [rad, rad/s or m, m/s]."""
-        return self.cached("joints", lambda: bullet.getJointStates(self.id, self.movable, self._client))
+    @reading
+    def joint_states(self) -> Sequence[JointState]:
+        """State of every movable joint, and after them of those whose wrench is measured."""
+        return bullet.getJointStates(self.id, self._read, self._client)  # type: ignore[no-any-return]
+
+    @reading
+    def joint_positions(self) -> list[float]:
+        """Positions of every movable joint [rad or m]."""
+        return [state[0] for state in self.joint_states[: len(self.movable)]]
+
+    def follow(self) -> None:
+        """Has the world keep the joint states of every physics step in `samples`."""
+        if self not in self.world.followed:
+            self.world.followed.append(self)
+
+    def sample(self) -> None:
+        """Adds the joint states of now to `samples`."""
+        self.samples.append(bullet.getJointStates(self.id, self._read, self._client))
 
     def link_state(self, link: int) -> Sequence[Vector]:
         """Bullet's link state, kinematics up to date: 4 and 5 are the link frame's pose, 6 and 7 its twist."""
-        return self.cached(link, lambda: bullet.getLinkState(self.id, link, 1, 1, self._client))
+        return bullet.getLinkState(self.id, link, 1, 1, self._client)  # type: ignore[no-any-return]
 
     def place(self, position: Sequence[float], orientation: Sequence[float] = NO_ROTATION) -> None:
         """Sets the base pose [m] at rest. For resets only: a running episode moves bodies by physics."""
@@ -125,15 +135,13 @@ class Body:
             self.id, joints, bullet.TORQUE_CONTROL, forces=torques, physicsClientId=self._client
         )
 
-    def read_joints(self, joints: list[int]) -> Sequence[tuple[float, float, Vector, float]]:
-        """Uncached joint states, for controllers that run every physics step."""
-        return bullet.getJointStates(self.id, joints, self._client)
-
     def jacobian(self, link: int, point: Vector, positions: list[float]) -> NDArray[np.float64]:
         """Geometric Jacobian (6, movable joints) at `point`, given in the link's centre-of-mass frame [m]."""
-        zeros = [0.0] * len(positions)
+        columns = len(positions)
+        zeros = [0.0] * columns
         linear, angular = bullet.calculateJacobian(self.id, link, point, positions, zeros, zeros, self._client)
-        return np.array(linear + angular)
+        rows = chain.from_iterable(linear + angular)  # numpy takes three times as long to find the shape by itself
+        return np.fromiter(rows, float, 6 * columns).reshape(6, columns)
 
     def joint_info(self, name: str) -> tuple[Any, ...]:
         """Bullet's joint description: 8 and 9 are the limits, 10 the effort, 11 the velocity."""
@@ -148,9 +156,12 @@ class Body:
         for key, value in values.items():
             bullet.changeDynamics(self.id, link, **{key: value}, physicsClientId=self._client)
 
-    def enable_wrench(self, joint: int) -> None:
-        """Makes the reaction wrench of a joint readable in its state."""
+    def enable_wrench(self, joint: int) -> int:
+        """Makes the reaction wrench of a joint readable; returns where its state lies in `joint_states`."""
         bullet.enableJointForceTorqueSensor(self.id, joint, True, self._client)
+        if joint not in self._read:
+            self._read.append(joint)
+        return self._read.index(joint)
 
     def set_color(self, rgba: Sequence[float], link: int = -1) -> None:
         """Colours a link, where somebody looks."""
@@ -160,5 +171,6 @@ class Body:
     def go_home(self) -> None:
         """Restores the pose and joints that the body was built with, at rest."""
         self.place(*self._home)
+        self.samples = []
         if self.movable:
             self.set_joints(self.home_joints)

@@ -134,15 +134,15 @@ class _TwistController:
                 gain * error[3], gain * error[4], yaw_rate + gain * error[5],
             )
         )  # fmt: skip
-        positions = [state[0] for state in robot.body.joint_states]
-        jacobian = robot.body.jacobian(robot.last_link, robot.tip_from_com, positions)[:, self._columns]
+        body = robot.body
+        jacobian = body.jacobian(robot.last_link, robot.tip_from_com, body.joint_positions)[:, self._columns]
         # numpy's own solve checks its arguments for longer than this solves
-        _, weights, _ = dposv(jacobian @ jacobian.T + self._damping, twist)
-        rates = (jacobian.T @ weights).tolist()
+        _, weights, _ = dposv(jacobian.dot(jacobian.T) + self._damping, twist)
+        rates = weights.dot(jacobian).tolist()
         worst = max(map(abs, map(truediv, rates, robot.velocity_limit)))
         if worst > 1.0:  # slow down as a whole, so that the direction stays
             rates = [rate / worst for rate in rates]
-        robot.body.drive_velocity(robot.joints, rates, robot.effort)
+        body.drive_velocity(robot.joints, rates, robot.effort)
 
 
 @dataclass(frozen=True)
@@ -165,10 +165,10 @@ class CompliantPull:
 
     reach: float
     stiffness: float = 2000.0
-    turning_stiffness: float = 60.0
+    turning_stiffness: float = 120.0
     damping: float = 120.0
-    turning_damping: float = 2.0
-    joint_damping: float = 0.6
+    turning_damping: float = 0.3
+    joint_damping: float = 0.4
     name: str = "tip_pull"
 
     def spec(self) -> ActionSpec:
@@ -182,37 +182,48 @@ class CompliantPull:
 
 
 class _ImpedanceController:
-    """Within a control step the Jacobian is constant (the tip moves millimetres), so the law is one matrix product."""
+    """Within a control step the Jacobian is constant (the tip moves millimetres), so the law is one matrix product.
+
+    It runs in every physics step, so it is written for speed: `_state` (positions, velocities, 1) times `_gain` are the
+    torques, and numbers get into it one by one, which is faster than to make an array of them.
+    """
 
     def __init__(self, robot: Robot, law: CompliantPull) -> None:
-        self.robot, self._columns = robot, robot.columns
+        self.robot, self._body, self._columns = robot, robot.body, robot.columns
         self._upright: Sequence[float] = (0.0, 0.0, 0.0, 1.0)
-        self._stiffness = np.array([law.stiffness] * 3 + [law.turning_stiffness] * 3)
-        self._damping = np.array([law.damping] * 3 + [law.turning_damping] * 3)
-        self._joint_damping = law.joint_damping * np.eye(len(robot.joints))
-        self._high = np.array(robot.effort)
-        self._low = -self._high
-        self._gain = np.zeros((len(robot.joints), 2 * len(robot.joints)))
-        self._constant = np.zeros(len(robot.joints))
+        of_position = [law.stiffness] * 3 + [law.turning_stiffness] * 3
+        of_velocity = [law.damping] * 3 + [law.turning_damping] * 3
+        self._laws = -np.array(([of_position], [of_velocity]))
+        n = self._joints = len(robot.joints)
+        self._state = np.ones(2 * n + 1)
+        self._write = memoryview(self._state)  # numpy's own assignment of one number costs three times as much
+        self._gain = np.zeros((2 * n + 1, n))
+        self._gains = self._gain[: 2 * n].reshape(2, n, n)  # of position and of velocity, both symmetric
+        self._velocity_diagonal = self._gains[1].reshape(-1)[:: n + 1]
+        self._joint_damping = law.joint_damping
+        self._least_effort = min(robot.effort)
+        robot.body.follow()
 
     def reset(self) -> None:
         self._upright = self.robot.tip_pose[1]
 
     def apply(self, command: Sequence[float]) -> None:
-        robot, n = self.robot, len(self.robot.joints)
+        robot, body = self.robot, self._body
         error = np.array((*command, *rotation_error(self._upright, robot.tip_pose[1])))
-        states = robot.body.joint_states
-        jacobian = robot.body.jacobian(robot.last_link, robot.tip_from_com, [s[0] for s in states])[:, self._columns]
-        weighted = jacobian.T * self._stiffness
-        self._gain[:, :n] = -(weighted @ jacobian)
-        self._gain[:, n:] = -((jacobian.T * self._damping) @ jacobian) - self._joint_damping
-        self._constant = weighted @ error - self._gain[:, :n] @ robot.joint_positions
+        jacobian = body.jacobian(robot.last_link, robot.tip_from_com, body.joint_positions)[:, self._columns]
+        weighted = jacobian.T * self._laws
+        np.matmul(weighted, jacobian, out=self._gains)
+        self._velocity_diagonal -= self._joint_damping
+        self._gain[-1] = -(weighted[0].dot(error) + self._gains[0].dot(robot.joint_positions))
 
     def before_physics_step(self) -> None:
-        body, joints = self.robot.body, self.robot.joints
-        states = body.read_joints(joints)
-        torque = self._gain @ ([s[0] for s in states] + [s[1] for s in states]) + self._constant
-        body.apply_torques(joints, np.minimum(np.maximum(torque, self._low), self._high).tolist())
+        write, n = self._write, self._joints
+        for i, joint in enumerate(self._body.samples[-1][self._columns]):
+            write[i], write[n + i] = joint[0], joint[1]
+        torques = self._state.dot(self._gain).tolist()
+        if max(torques) > self._least_effort or min(torques) < -self._least_effort:
+            torques = [min(max(torque, -most), most) for torque, most in zip(torques, self.robot.effort, strict=True)]
+        self._body.apply_torques(self.robot.joints, torques)
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, TypeVar, overload
 
 Vector = tuple[float, ...]
 NO_ROTATION: Vector = (0.0, 0.0, 0.0, 1.0)
@@ -42,6 +43,49 @@ MESHES = Path(pybullet_data.getDataPath())
 multiply = bullet.multiplyTransforms
 invert = bullet.invertTransform
 quaternion_from_euler = bullet.getQuaternionFromEuler
+
+
+Value = TypeVar("Value")
+
+
+class Readings:
+    """What was read from the engine since the physics last moved, so that it can be forgotten when it moves."""
+
+    def __init__(self) -> None:
+        self._made: list[tuple[dict[Any, Any], Any]] = []
+
+    def keep(self, where: dict[Any, Any], key: Any, value: Value) -> Value:
+        """Stores a value under `key` until `forget`."""
+        where[key] = value
+        self._made.append((where, key))
+        return value
+
+    def forget(self) -> None:
+        """Removes all values: the state has changed."""
+        for where, key in self._made:
+            del where[key]
+        self._made.clear()
+
+
+class reading(Generic[Value]):  # noqa: N801: used like `property`
+    """A property that is read once and is then a plain attribute, until the physics moves.
+
+    Some are asked for a dozen times in a control step, and calling a function costs more than what most of them return.
+    The owner has the `readings` of its world.
+    """
+
+    def __init__(self, read: Callable[[Any], Value]) -> None:
+        self._read, self._name, self.__doc__ = read, read.__name__, read.__doc__
+
+    @overload
+    def __get__(self, owner: None, kind: Any = None) -> reading[Value]: ...
+    @overload
+    def __get__(self, owner: Any, kind: Any = None) -> Value: ...
+    def __get__(self, owner: Any, kind: Any = None) -> Any:
+        """Reads, and stores the value where the next look-up finds it before it comes here."""
+        if owner is None:
+            return self
+        return owner.readings.keep(owner.__dict__, self._name, self._read(owner))
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import hashlib
 import os
 import tempfile
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from physai.errors import AssetError, SimulationError
-from physai_envs.engine import MESHES, NO_ROTATION, Vector, invert, multiply, quaternion_from_euler
+from physai_envs.engine import MESHES, NO_ROTATION, Vector, invert, multiply, quaternion_from_euler, reading
 from physai_envs.geometry import rotate, rotation_error, subtract
 from physai_envs.world import World
 
@@ -106,7 +107,7 @@ class Robot:
     """
 
     def __init__(self, world: World, model: RobotModel) -> None:
-        self.world, self.model = world, model
+        self.world, self.model, self.readings = world, model, world.readings
         self.motor_strength = 1.0  # share of the rated torque that the motors have in this episode
         self.body = world.load(
             "robot",
@@ -130,8 +131,8 @@ class Robot:
         self.home = list(model.home) + list(model.tool.open_joints if model.tool else ())
         self.last_link = self.joints[-1]
         if model.wrench:
-            self.wrench_joint = self.body.joints["flange"]
-            self.body.enable_wrench(self.wrench_joint)
+            self._wrench_column = self.body.enable_wrench(self.body.joints["flange"])
+            self.body.follow()
         if model.tool is not None:
             self._locate_tip(model.tool.tip)
         self.go_home()
@@ -173,59 +174,63 @@ class Robot:
             self.body.set_joints(joints.tolist())
         raise SimulationError(f"{self.model.name} cannot put its tip at {tuple(position)} m; choose a point in reach")
 
-    @property
+    @reading
     def joint_positions(self) -> list[float]:
         """Positions of the driven joints [rad or m]."""
-        states = self.body.joint_states
-        return [state[0] for state in states[self.columns]]
+        return [state[0] for state in self.body.joint_states[self.columns]]
 
-    @property
+    @reading
     def joint_velocities(self) -> list[float]:
         """Velocities of the driven joints [rad/s or m/s]."""
-        states = self.body.joint_states
-        return [state[1] for state in states[self.columns]]
+        return [state[1] for state in self.body.joint_states[self.columns]]
 
-    @property
+    @reading
     def tool_opening(self) -> tuple[float, float]:
         """Sum of the positions and of the speeds of the tool's joints: the width of a gripper [m, m/s]."""
-        return self.body.cached("opening", self._read_opening)
+        states = [self.body.joint_states[i] for i in self.tool_columns]
+        return sum([state[0] for state in states]), sum([state[1] for state in states])
 
-    @property
+    @reading
     def tool_force(self) -> float:
         """Mean effort of the motors of the tool's joints [N or Nm]."""
         states = self.body.joint_states
         return sum([states[i][3] for i in self.tool_columns]) / len(self.tool_columns)
 
-    def _read_opening(self) -> tuple[float, float]:
-        states = [self.body.joint_states[i] for i in self.tool_columns]
-        return sum([state[0] for state in states]), sum([state[1] for state in states])
+    @reading
+    def wrench(self) -> Vector:
+        """Force and torque between flange and tool (6,) [N, Nm], flange frame; zero until the first step.
 
-    @property
+        It is averaged over the control step, as such sensors filter; weight and inertia of the tool are included.
+        """
+        samples, column = self.body.samples[1:], self._wrench_column
+        if not samples:
+            return (0.0,) * 6
+        return tuple([sum(v) / len(samples) for v in zip(*[states[column][2] for states in samples], strict=True)])
+
+    @reading
+    def _last_link_state(self) -> Sequence[Vector]:
+        return self.body.link_state(self.last_link)
+
+    @reading
     def tip_pose(self) -> tuple[Vector, Vector]:
         """Position [m] and orientation of the tool tip, world frame."""
-        return self.body.cached("tip", self._read_tip)
+        link = self._last_link_state
+        return multiply(link[4], link[5], self.tip_offset, self.tip_rotation)  # type: ignore[no-any-return]
 
-    def _read_tip(self) -> tuple[Vector, Vector]:
-        link = self.body.link_state(self.last_link)
-        return multiply(link[4], link[5], self.tip_offset, self.tip_rotation)
-
-    @property
+    @reading
     def tip_position(self) -> Vector:
         """Position of the tool tip [m], world frame, (3,)."""
         return self.tip_pose[0]
 
-    @property
+    @reading
     def tip_velocity(self) -> Vector:
         """Linear velocity of the tool tip [m/s], world frame, (3,)."""
-        return self.body.cached("tip_velocity", self._read_tip_velocity)
-
-    def _read_tip_velocity(self) -> Vector:
-        link = self.body.link_state(self.last_link)
+        link = self._last_link_state
         (vx, vy, vz), (wx, wy, wz) = link[6], link[7]  # of the link's centre of mass
         rx, ry, rz = subtract(self.tip_position, link[0])
         return vx + wy * rz - wz * ry, vy + wz * rx - wx * rz, vz + wx * ry - wy * rx
 
-    @property
+    @reading
     def tool_axis(self) -> Vector:
         """Unit vector out of the tool, world frame."""
         return rotate(self.tip_pose[1], (0.0, 0.0, 1.0))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,7 @@ class Scene:
         rng: generator of this episode; sensor noise has its own.
         time_s: since reset [s].
         action: last action of the policy, in [-1, 1], (n,); `last_action` is the one before.
+        shared: what functions marked with `shared` returned since the physics last moved.
     """
 
     def __init__(self, world: World, robot: Robot) -> None:
@@ -43,9 +45,12 @@ class Scene:
         self.time_s = 0.0
         self.action: list[float] = []
         self.last_action: list[float] = []
+        self.shared: dict[Any, Any] = {}
+        self._bodies = world.bodies
 
     def __getitem__(self, name: str) -> Body:
-        return self.world[name]
+        body = self._bodies.get(name)
+        return self.world[name] if body is None else body  # the world says which bodies there are
 
     def add_sensor(self, name: str, sensor: Sensor) -> None:
         """Registers a sensor that is sampled after every physics step."""
@@ -53,6 +58,18 @@ class Scene:
 
 
 Value = float | Sequence[float] | NDArray[Any]
+Computed = TypeVar("Computed")
+
+
+def shared(function: Callable[[Scene], Computed]) -> Callable[[Scene], Computed]:
+    """Marks a function of the scene that several terms ask for: it is computed once until the physics moves."""
+
+    @wraps(function)
+    def look(s: Scene) -> Computed:
+        value = s.shared.get(function)
+        return s.world.readings.keep(s.shared, function, function(s)) if value is None else value
+
+    return look
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from physai_envs.engine import Vector
 from physai_envs.task import Scene
 
 VALUE_AT_MARGIN = 0.1  # of `tolerance`, as in its source
+FALL = math.log(VALUE_AT_MARGIN)
 
 
 def tolerance(x: float, low: float, high: float, margin: float) -> float:
@@ -18,8 +19,7 @@ def tolerance(x: float, low: float, high: float, margin: float) -> float:
     outside = low - x if x < low else x - high
     if outside <= 0.0:
         return 1.0
-    scale = math.sqrt(-2.0 * math.log(VALUE_AT_MARGIN))
-    return math.exp(-0.5 * (outside / margin * scale) ** 2)
+    return math.exp(FALL * (outside / margin) ** 2)
 
 
 def joint_positions(s: Scene) -> list[float]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from physai.errors import AssetError, SimulationError
 from physai_envs.body import Body
-from physai_envs.engine import NO_ROTATION, STDOUT, Physics, Vector, bullet, quaternion_from_euler, silenced
+from physai_envs.engine import NO_ROTATION, STDOUT, Physics, Readings, Vector, bullet, quaternion_from_euler, silenced
 
 Hook = Callable[[], None]
 PARKING_M = 1000.0  # far from every scene; bodies rest there while contacts are cleared
@@ -59,7 +59,8 @@ class World:
         if self.client < 0:
             raise SimulationError("Bullet gave no simulation client; close environments that are no longer used")
         self.bodies: dict[str, Body] = {}
-        self.tick = 0
+        self.readings = Readings()
+        self.followed: list[Body] = []  # bodies whose joints are read after every physics step
         self.seconds_in_physics = 0.0
         self._constraints: list[int] = []
         bullet.setGravity(0, 0, -physics.gravity, self.client)
@@ -78,7 +79,7 @@ class World:
 
     def touch(self) -> None:
         """Forgets what was read: the state has changed."""
-        self.tick += 1
+        self.readings.forget()
 
     # ---- building ---------------------------------------------------------------------------------------------------
 
@@ -229,23 +230,31 @@ class World:
         """Steps the physics; around every step, controllers run `before` and sensors `after`."""
         self._use_threshold()
         step, client, clock = bullet.stepSimulation, self.client, time.perf_counter
-        if not before and not after:
+        followed = self.followed
+        if not (before or after or followed):
             started = clock()
             for _ in range(steps):
                 step(client)
             self.seconds_in_physics += clock() - started
-        else:
-            spent = 0.0
-            for _ in range(steps):
-                for hook in before:
-                    hook()
-                started = clock()
-                step(client)
-                spent += clock() - started
-                for hook in after:
-                    hook()
-            self.seconds_in_physics += spent
-        self.tick += 1
+            self.touch()
+            return
+        for body in followed:
+            body.samples = [body.joint_states]
+        spent = 0.0
+        for _ in range(steps):
+            for hook in before:
+                hook()
+            started = clock()
+            step(client)
+            spent += clock() - started
+            for body in followed:
+                body.sample()
+            for hook in after:
+                hook()
+        self.seconds_in_physics += spent
+        self.touch()
+        for body in followed:
+            self.readings.keep(body.__dict__, "joint_states", body.samples[-1])
 
     def _use_threshold(self) -> None:
         wanted = self.physics.contact_threshold
@@ -256,7 +265,7 @@ class World:
     def contact_force(self, a: Body, b: Body, link_a: int = -2, link_b: int = -2) -> float:
         """Sum of the normal forces between two bodies in the last physics step [N]; link -2 means any, -1 the base."""
         points = bullet.getContactPoints(a.id, b.id, link_a, link_b, self.client)
-        return sum(point[9] for point in points)
+        return sum([point[9] for point in points]) if points else 0.0
 
     def touching(self, a: Body, b: Body | None = None) -> bool:
         """Whether `a` pressed on `b` (or on anything) in the last physics step."""

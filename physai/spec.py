@@ -228,11 +228,10 @@ class ActionMap:
 
     def __init__(self, spec: PolicySpec) -> None:
         rates = [rate for term in spec.actions for rate in (term.rate_limit or (np.inf,) * term.size)]
+        self._steps = [rate / spec.control_hz for rate in rates] if np.isfinite(rates).any() else None
         self._rows = [
-            (*map(float, row), rate / spec.control_hz)
-            for *row, rate in zip(
-                spec.policy_low, spec.policy_high, spec.command_scale, spec.command_offset, rates, strict=True
-            )
+            tuple(map(float, row))
+            for row in zip(spec.policy_low, spec.policy_high, spec.command_scale, spec.command_offset, strict=True)
         ]
         self._rest = np.clip(np.zeros(spec.action_size), spec.command_low, spec.command_high).tolist()
         self.command: list[float] = list(self._rest)
@@ -243,8 +242,14 @@ class ActionMap:
 
     def __call__(self, action: Iterable[float]) -> list[float]:
         """Returns the command in SI units, of length action_size. Plain floats: on a few numbers numpy is slower."""
-        self.command = [
-            min(max(min(max(float(value), low), high) * scale + offset, last - step), last + step)
-            for value, last, (low, high, scale, offset, step) in zip(action, self.command, self._rows, strict=True)
+        wanted = [
+            min(max(float(value), low), high) * scale + offset
+            for value, (low, high, scale, offset) in zip(action, self._rows, strict=True)
         ]
-        return self.command
+        if self._steps is not None:
+            wanted = [
+                min(max(value, last - step), last + step)
+                for value, last, step in zip(wanted, self.command, self._steps, strict=True)
+            ]
+        self.command = wanted
+        return wanted

@@ -264,7 +264,8 @@ def test_touching_anything_ends_the_episode(env: TaskEnv) -> None:
 
 def test_arriving_while_touching_is_no_success(env: TaskEnv) -> None:
     env.reset(seed=TEST_SEED_START)
-    env.scene.memory.goal, env.scene.memory.tick = env.scene.robot.body.position[:2], -1
+    env.scene.memory.goal = env.scene.robot.body.position[:2]
+    env.scene.world.touch()
     assert task.arrived(env.scene)
     env.scene.sensors["bumper"].touched = True
     assert not task.arrived(env.scene) and task.collided(env.scene)
@@ -335,7 +336,7 @@ def test_arriving_is_success_and_gives_the_metrics(env: TaskEnv) -> None:
         env.scene.memory.goal = (x + away * math.cos(yaw), y + away * math.sin(yaw))
         if env.scene.memory.hall.free(*env.scene.memory.goal, 0.6):
             break
-    env.scene.memory.tick = -1
+    env.scene.world.touch()
     env.scene.memory.first = task.now(env.scene)
     for _ in range(60):
         _, _, terminated, _, info = env.step(action(env, 0.3 * away, 0.0))

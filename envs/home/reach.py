@@ -18,7 +18,7 @@ from physai_envs.engine import Physics, Vector
 from physai_envs.geometry import distance, subtract
 from physai_envs.parts.table import add_table
 from physai_envs.robots.panda import PANDA_GRIPPER
-from physai_envs.task import Camera, Goal, Metric, Observation, Reward, Scene, Task
+from physai_envs.task import Camera, Goal, Metric, Observation, Reward, Scene, Task, shared
 
 WITHIN = 0.01  # m, the accuracy that counts as reached
 GOAL_LOW = np.array([0.35, -0.25, 0.15])  # m
@@ -51,6 +51,7 @@ def tip_to_goal(s: Scene) -> Vector:
     return subtract(s.memory.goal, s.robot.tip_position)
 
 
+@shared
 def error(s: Scene) -> float:
     """Distance of the tip from the goal [m]."""
     return distance(s.memory.goal, s.robot.tip_position)

@@ -20,7 +20,7 @@ from physai_envs.geometry import distance, norm, rotate, rotate_back, subtract, 
 from physai_envs.parts.bin import Bin
 from physai_envs.parts.table import add_table
 from physai_envs.robots.panda import PANDA_GRIPPER
-from physai_envs.task import Camera, Metric, Observation, Randomize, Reward, Scene, Task
+from physai_envs.task import Camera, Metric, Observation, Randomize, Reward, Scene, Task, shared
 from physai_envs.world import Physics, Vector, quaternion_from_euler
 
 HALF = 0.02  # m, half the cube's edge; the gripper opens 8 cm
@@ -65,11 +65,13 @@ def reset(s: Scene) -> None:
     s.robot.place_tip(tuple((easy + s.difficulty * (start - easy)).tolist()))
 
 
+@shared
 def tip_to_cube(s: Scene) -> Vector:
     """Vector from the tip to the cube's centre, world frame [m], (3,)."""
     return subtract(s["cube"].position, s.robot.tip_position)
 
 
+@shared
 def bin_to_cube(s: Scene) -> Vector:
     """Vector from the bin's origin to the cube's centre, world frame [m], (3,)."""
     return subtract(s["cube"].position, s["bin"].position)
@@ -81,6 +83,7 @@ def seen(s: Scene, body: str) -> Vector:
     return x + s.memory.camera_x, y + s.memory.camera_y, z
 
 
+@shared
 def yaw_error(s: Scene) -> float:
     """Turn that aligns the fingers with the nearest faces of the cube [rad], -pi/4 to pi/4."""
     q = s["cube"].orientation
@@ -96,6 +99,7 @@ def turn_of_cube(s: Scene) -> Vector:
     return sin(angle), cos(angle)
 
 
+@shared
 def holding(s: Scene) -> bool:
     """Whether the fingers press on something of the cube's width, as width, speed and force of the gripper tell."""
     width, speed = s.robot.tool_opening
@@ -115,6 +119,7 @@ def ramp(x: float, low: float, high: float) -> float:
     return min(max((x - low) / (high - low), 0.0), 1.0)
 
 
+@shared
 def over_bin(s: Scene) -> bool:
     """Whether the cube is between the walls of the bin or above."""
     return BIN.over(bin_to_cube(s))
@@ -146,6 +151,7 @@ def settled(s: Scene) -> float:
     return float(tidy(s))
 
 
+@shared
 def tidy(s: Scene) -> bool:
     cube = s["cube"]
     return BIN.holds(bin_to_cube(s)) and norm(cube.velocity[0]) < RESTING and not s.world.touching(s.robot.body, cube)

@@ -22,7 +22,7 @@ from physai_envs.geometry import yaw_of
 from physai_envs.parts.hall import Hall
 from physai_envs.parts.lidar import Bumper, Lidar
 from physai_envs.robots.amr import AMR, DRIVE, HALF_LENGTH, HALF_WIDTH, HEIGHT, MASS, RADIUS, SCAN_HEIGHT
-from physai_envs.task import Camera, Metric, Observation, Randomize, Reward, Scene, Task
+from physai_envs.task import Camera, Metric, Observation, Randomize, Reward, Scene, Task, shared
 from physai_envs.world import Physics, Vector
 
 LAMP = (5.0, -3.5, 24.0)  # m
@@ -50,7 +50,6 @@ def build(s: Scene) -> None:
         half_length=HALF_LENGTH, half_width=HALF_WIDTH,
     )  # fmt: skip
     s.add_sensor("bumper", Bumper(s.world, body, s["floor"], lambda: m.last.clearance, BUMPER_NEAR))
-    m.tick = -1  # of the last view
     s.world.marker("goal", WITHIN, (0.1, 0.75, 0.3, 1.0))
 
 
@@ -90,15 +89,9 @@ class View:
     clearance: float
 
 
+@shared
 def now(s: Scene) -> View:
-    """The present view, made once a control step."""
-    m, tick = s.memory, s.world.tick
-    if m.tick != tick:
-        m.view, m.tick = _look(s), tick
-    return m.view
-
-
-def _look(s: Scene) -> View:
+    """The present view."""
     m, (position, orientation) = s.memory, s.robot.body.pose
     yaw, place = yaw_of(orientation), position[:2]
     ranges = m.lidar.scan()

@@ -47,8 +47,7 @@ class _Running:
     actions: list[NDArray[Any]] = field(default_factory=list)  # pieces (n, k), one for each fragment before this one
     first: int = 0  # step of this fragment at which it began
     length: int = 0
-    total: float = 0.0
-    terms: dict[str, float] = field(default_factory=dict)
+    terms: list[Mapping[str, float]] = field(default_factory=list)  # reward terms of each step
 
 
 class Group:
@@ -69,7 +68,8 @@ class Group:
         self._running: list[_Running] = []
         shape = (len(self.envs), *(self.observation_space.shape or ()))
         self._raw = np.zeros(shape, np.float32)
-        self._discounted = np.zeros(len(self.envs))
+        self._rewards = np.zeros(len(self.envs), np.float32)
+        self._totals, self._discounted = np.zeros(len(self.envs)), np.zeros(len(self.envs))  # of the rewards so far
 
     def close(self) -> None:
         """Ends the environments."""
@@ -86,7 +86,7 @@ class Group:
         self._running[e] = running
         observation, _ = self.envs[e].reset(**seeding.reset_arguments(running.seed, running.options))
         self._raw[e] = observation
-        self._discounted[e] = 0.0
+        self._totals[e] = self._discounted[e] = 0.0
 
     def enter(self, state: GroupState | None) -> tuple[int, bool]:
         """Brings the environments into a state, if they are not there.
@@ -106,28 +106,32 @@ class Group:
             self._start(e, _Running(env.episode, env.seed, env.options, [env.actions]))
             for action in env.actions:
                 self._advance(e, action)
+                self._add_up(slice(e, e + 1))
         seen = np.stack([env.observation for env in state])
         return sum(len(env.actions) for env in state), bool(np.array_equal(seen, self._raw, equal_nan=True))
 
-    def _advance(self, e: int, action: Any) -> tuple[float, bool, bool, dict[str, Any]]:
-        """Steps one environment and keeps the books of its episode."""
+    def _advance(self, e: int, action: Any) -> tuple[bool, bool, dict[str, Any]]:
+        """Steps one environment; returns terminated, truncated and info."""
         running = self._running[e]
         try:
-            self._raw[e], reward, terminated, truncated, info = self.envs[e].step(action)
+            self._raw[e], self._rewards[e], terminated, truncated, info = self.envs[e].step(action)
         except Exception as error:
             raise SimulationError(self._where(e, f"failed: {error or type(error).__name__}")) from error
-        reward = np.float32(reward)
-        if not np.isfinite(reward):
-            raise SimulationError(self._where(e, f"gave the reward {reward}"))
         running.length += 1
-        running.total += float(reward)
-        self._discounted[e] = self._discounted[e] * self.config.algorithm.gamma + reward
-        terms = info.get("reward_terms")
-        if terms:
-            sums = running.terms
-            for name, value in terms.items():
-                sums[name] = sums.get(name, 0.0) + value
-        return reward, terminated, truncated, info
+        if terms := info.get("reward_terms"):
+            running.terms.append(terms)
+        return terminated, truncated, info
+
+    def _add_up(self, part: slice) -> None:
+        """Adds the rewards of a step to the returns of these environments' episodes."""
+        rewards = self._rewards[part]
+        total = float(rewards.sum())
+        if total - total != 0.0:  # NaN or infinite, in one comparison; the sum alone may overflow
+            for e in np.flatnonzero(~np.isfinite(rewards)):
+                raise SimulationError(self._where(part.start + int(e), f"gave the reward {rewards[e]}"))
+        self._totals[part] += rewards
+        self._discounted[part] *= self.config.algorithm.gamma
+        self._discounted[part] += rewards
 
     def _where(self, e: int, what: str) -> str:
         running = self._running[e]
@@ -191,17 +195,21 @@ class Group:
             actions[t] = drawn.reshape(actions.shape[1:])
             sent[t] = drawn if low is None else np.minimum(np.maximum(drawn, low), high)
             dones = np.zeros(n, bool)
+            ended = []
             for e in range(n):
-                action = int(sent[t, e]) if low is None else sent[t, e]
-                rewards[t, e], terminated, truncated, info = self._advance(e, action)
-                returns[t, e] = self._discounted[e]
+                terminated, truncated, info = self._advance(e, int(sent[t, e]) if low is None else sent[t, e])
                 if terminated or truncated:
-                    dones[e] = True
-                    self._check_observations()
-                    trace.ended.append((t, e, self._raw[e].copy(), bool(truncated and not terminated)))
-                    episodes.append(self._finished(e, info))
-                    self._begin(e, self._running[e].episode + 1, t + 1)
+                    ended.append((e, bool(truncated and not terminated), info))
             self._check_observations()
+            self._add_up(slice(0, n))
+            rewards[t], returns[t] = self._rewards, self._discounted
+            for e, by_the_clock, info in ended:
+                dones[e] = True
+                trace.ended.append((t, e, self._raw[e].copy(), by_the_clock))
+                episodes.append(self._finished(e, info))
+                self._begin(e, self._running[e].episode + 1, t + 1)
+            if ended:
+                self._check_observations()
         trace.last, trace.last_dones = self._raw.copy(), dones
         return trace, episodes, returns
 
@@ -225,9 +233,9 @@ class Group:
             seed=running.seed,
             difficulty=float(running.options.get("difficulty", 1.0)),
             length=running.length,
-            episode_return=running.total,
+            episode_return=float(self._totals[e]),
             success=bool(info["is_success"]) if "is_success" in info else None,
-            reward_terms=running.terms,
+            reward_terms={name: sum(terms[name] for terms in running.terms) for name in info.get("reward_terms", ())},
             metrics=dict(info.get("metrics", {})),
         )
 
