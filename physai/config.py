@@ -236,8 +236,7 @@ def _explained(model: type[BaseModel], error: ValidationError) -> list[str]:
         key = ".".join(str(part) for part in location)
         message = str(detail["msg"]).removeprefix("Value error, ")
         if detail["type"] == "extra_forbidden":
-            keys = _keys(model, location[:-1]) if chosen is None else _keys(chosen, location[1:-1])
-            message = f"no such key; {nearest(str(location[-1]), keys)}"
+            message = f"no such key; {_hint(model, chosen, location)}"
         elif detail["type"] == "union_tag_invalid":
             key, name = f"{key}.name", str(detail["ctx"]["tag"])
             message = f"no algorithm {name!r}; {nearest(name, KINDS)}"
@@ -252,6 +251,17 @@ def _explained(model: type[BaseModel], error: ValidationError) -> list[str]:
         (f"{key}: " if key else "") + ", or ".join(messages) + (f", and not {given[key]!r}" if key in given else "")
         for key, messages in wrong.items()
     ]
+
+
+def _hint(model: type[BaseModel], algorithm: type[BaseModel] | None, location: Sequence[str | int]) -> str:
+    """Says which key was meant, or which algorithms have it."""
+    unknown = str(location[-1])
+    if algorithm is None:
+        return nearest(unknown, _keys(model, location[:-1]))
+    owners = [name for name, kind in KINDS.items() if len(location) == 2 and unknown in kind.model_fields]
+    if owners:
+        return f"only {' and '.join(owners)} {'has' if len(owners) == 1 else 'have'} it (algorithm.name)"
+    return nearest(unknown, _keys(algorithm, location[1:-1]))
 
 
 def _is_key(part: str | int) -> bool:

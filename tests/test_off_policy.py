@@ -341,3 +341,18 @@ def test_goals_are_terms_of_one_vector():
     assert isinstance(gym.make("toys:Goals-v0").observation_space, gym.spaces.Dict)
     assert registry.policy_spec(registry.make("toys:Goals-v0")).goal_env
     env.close()
+
+
+@pytest.mark.slow
+def test_sac_learns_pendulum(tmp_path):
+    """From about -1,200 to better than -250 in 6,000 steps: a quarter of a minute on a quiet core."""
+    values = {
+        "task": "Pendulum-v1", "name": "run", "storage": str(tmp_path), "normalizer": OFF,
+        "algorithm": {
+            "name": "sac", "learning_rate": 2e-3, "gamma": 0.95, "batch_size": 128, "network": [64, 64],
+            "learning_starts": 400, "buffer_size": 20_000,
+        },
+        "rollout": {"groups": 1, "envs_per_group": 4, "steps": 8}, "checkpoint": {"every_iterations": 10_000},
+        "stop": {"steps": 6400, "episodes": 20, "every_steps": 1600},
+    }  # fmt: skip
+    assert toys.learn(values).best["return"] > -250.0
