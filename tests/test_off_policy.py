@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import toys
+from stable_baselines3 import SAC
 from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.vec_env import DummyVecEnv
 from stable_baselines3.her import HerReplayBuffer
@@ -31,7 +32,7 @@ from physai.train.algorithms import replay
 from physai.train.algorithms.off_policy import CLASSES, OffPolicy, policy_arguments
 from physai.train.driver import inspect, train
 from physai.train.fragment import Job
-from physai.train.normalizer import RunningNormalizer
+from physai.train.normalizer import RunningNormalizer, SpacesOnly
 from physai.train.rollout import RolloutWorker
 from physai_envs import registry
 
@@ -58,7 +59,7 @@ def small(name: str = "sac", task: str = "toys:Target-v0", algorithm: Any = None
 
 def goals(name: str = "sac", **changes: Any) -> dict[str, Any]:
     """Values of a run with hindsight."""
-    return small(name, "toys:Goals-v0", {"her": {}}, goal_env=True, **changes)
+    return small(name, "goal_toys:Goals-v0", {"her": {}}, goal_env=True, **changes)
 
 
 def everything(learner: Any) -> dict[str, bytes]:
@@ -338,9 +339,18 @@ def test_goals_are_terms_of_one_vector():
         assert next(term.unit for term in spec.observations if term.name == name) == "m"
     assert spec.goal_env and spec.observation_size == len(seen) and "tip_to_goal" not in spec.observation_slices
     assert not registry.policy_spec(registry.make("home/reach")).goal_env
-    assert isinstance(gym.make("toys:Goals-v0").observation_space, gym.spaces.Dict)
-    assert registry.policy_spec(registry.make("toys:Goals-v0")).goal_env
+    assert isinstance(gym.make("goal_toys:Goals-v0").observation_space, gym.spaces.Dict)
+    assert registry.policy_spec(registry.make("goal_toys:Goals-v0")).goal_env
     env.close()
+
+
+def test_a_policy_whose_goals_lie_elsewhere_is_refused(tmp_path):
+    space = gym.make("goal_toys:Goals-v0").observation_space
+    other = gym.spaces.Dict([(name, space[name]) for name in ("desired_goal", "achieved_goal", "observation")])
+    stub = DummyVecEnv([lambda: SpacesOnly(other, gym.spaces.Box(-1.0, 1.0, (2,), np.float32))])
+    SAC("MultiInputPolicy", stub, buffer_size=1, device="cpu").save(tmp_path / "model.zip")
+    with pytest.raises(CheckpointError, match="give the task it was trained for"):
+        load_policy(tmp_path / "model.zip", "goal_toys:Goals-v0")
 
 
 @pytest.mark.slow
