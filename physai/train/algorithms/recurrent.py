@@ -37,9 +37,9 @@ def policy_arguments(config: Any, action_space: gym.Space[Any]) -> dict[str, Any
     return {**ppo_arguments(config, action_space), **own}
 
 
-def to_states(memory: NDArray[np.float32]) -> RNNStates:
+def to_states(memory: NDArray[np.float32], device: torch.device | str = "cpu") -> RNNStates:
     """Turns memories (n, 4, layers, size) into states of the two networks, tensors (layers, n, size)."""
-    parts = [torch.tensor(np.ascontiguousarray(part)) for part in memory.transpose(1, 2, 0, 3)]
+    parts = [torch.tensor(np.ascontiguousarray(part), device=device) for part in memory.transpose(1, 2, 0, 3)]
     return RNNStates((parts[0], parts[1]), (parts[2], parts[3]))
 
 
@@ -64,12 +64,12 @@ class FleetRecurrentPPO(FromFragments, RecurrentPPO):  # type: ignore[misc]
     def _memories(self, fragment: RecurrentFragment) -> NDArray[np.float32]:
         """Returns the memories before each step, (4, T, layers, E, size)."""
         policy: Any = self.policy
-        states, found = to_states(fragment.memory), []
+        states, found = to_states(fragment.memory, self.device), []
         with torch.no_grad():
             for seen, starts in zip(fragment.observations, fragment.episode_starts, strict=True):
-                found.append(np.stack([part.numpy() for part in (*states.pi, *states.vf)]))
-                features = policy.extract_features(torch.tensor(seen))
-                begins = torch.tensor(starts)
+                found.append(np.stack([part.cpu().numpy() for part in (*states.pi, *states.vf)]))
+                features = policy.extract_features(torch.tensor(seen, device=self.device))
+                begins = torch.tensor(starts, device=self.device)
                 _, pi = policy._process_sequence(features, states.pi, begins, policy.lstm_actor)
                 _, vf = policy._process_sequence(features, states.vf, begins, policy.lstm_critic)
                 states = RNNStates(pi, vf)
