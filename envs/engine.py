@@ -67,7 +67,7 @@ class Readings:
         self._made.clear()
 
 
-class reading(Generic[Value]):  # noqa: N801: used like `property`
+class reading(Generic[Value]):  # noqa: N801 (used like `property`)
     """A property that is read once and is then a plain attribute, until the physics moves.
 
     Some are asked for a dozen times in a control step, and calling a function costs more than what most of them return.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -31,7 +31,18 @@ app.add_typer(deploy_app, name="deploy")
 EXTRAS = {
     **dict.fromkeys(("onnxruntime", "cryptography"), "deploy"),
     **dict.fromkeys(
-        ("gymnasium", "imageio_ffmpeg", "matplotlib", "onnx", "onnxscript", "PIL", "pybullet", "ray", "sb3_contrib")
+        (
+            "gymnasium",
+            "imageio_ffmpeg",
+            "matplotlib",
+            "onnx",
+            "onnxscript",
+            "PIL",
+            "pyarrow",
+            "pybullet",
+            "ray",
+            "sb3_contrib",
+        )
         + ("scipy", "stable_baselines3", "tensorboard", "torch"),
         "train",
     ),
@@ -124,7 +135,7 @@ def train(
         raise ConfigError(f"one configuration can be trained at a time, not {len(names)} ({', '.join(names)})")
     run = None
     if resume:
-        run = newest_run() if resume == "newest" else Path(resume)
+        run = newest_run() if resume == "newest" else located(resume)
         if names:
             raise ConfigError(f"{names[0]!r} is not needed: --resume continues with the configuration stored in {run}")
         if not (run / "config.yaml").exists():
@@ -213,15 +224,15 @@ def verify(bundle: Annotated[Path, typer.Argument(help="Bundle folder.")]) -> No
 
 @app.command()
 def runs(
-    folder: Annotated[Path, typer.Option(help="Where the runs are.")] = RUNS,
+    folder: Annotated[str, typer.Option(help="Where the runs are: a folder or a storage URI.")] = str(RUNS),
     markdown: Annotated[bool, typer.Option("--markdown", help="As a Markdown table.")] = False,
 ) -> None:
     """List the runs, the newest first."""
     from physai.catalog import Table
 
-    found = find_runs(folder)
+    found = find_runs(located(folder))
     if not found:
-        typer.echo(f"no runs in {folder}/; `physai train peg_insertion` makes one")
+        typer.echo(f"no runs in {folder}; `physai train peg_insertion` makes one")
         return
     rows = tuple(_run_row(run) for run in found)
     _show(Table("Runs", ("run", "started", "steps", "held out", "evaluated"), rows), markdown=markdown)
@@ -263,6 +274,13 @@ def shipped_configs() -> dict[str, Path]:
     return {path.stem: path for path in sorted(Path(physai_configs.__path__[0]).glob("*.yaml"))}
 
 
+def located(name: str) -> Path:
+    """Returns a path, or what reads like one in an object store."""
+    from physai.storage import place
+
+    return cast(Path, place(name))
+
+
 def find_runs(folder: Path = RUNS) -> list[Path]:
     """Returns the run folders, the newest first."""
     found = [path.parent for path in folder.glob("*/*/config.yaml")]
@@ -295,10 +313,9 @@ def _run_row(run: Path) -> tuple[str, ...]:
     started = datetime.fromtimestamp((run / "config.yaml").stat().st_mtime).strftime("%Y-%m-%d %H:%M")
     steps = held_out = ""
     if (run / "progress.csv").exists():
-        with (run / "progress.csv").open(newline="", encoding="utf-8") as file:
-            for line in csv.DictReader(file):
-                steps = line.get("steps") or steps
-                held_out = line.get("validation/success") or held_out
+        for line in csv.DictReader((run / "progress.csv").read_text(encoding="utf-8").splitlines()):
+            steps = line.get("steps") or steps
+            held_out = line.get("validation/success") or held_out
     record = run / "evaluation.json"
     try:
         evaluated = recorded_success(record) if record.exists() else ""

@@ -5,12 +5,14 @@ Every mistake is reported at once, each with the nearest valid name. What is loa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from physai.algorithm_config import (
     KINDS,
@@ -95,10 +97,17 @@ class StopConfig(Section):
 
 
 class CheckpointConfig(Section):
-    """A checkpoint is written every `every_iterations` iterations; the `keep` newest and the best one stay."""
+    """A checkpoint is written every `every_iterations` iterations; the `keep` newest and the best one stay.
+
+    It is written while learning goes on. A storage that cannot be written is tried again for `patience_s`: ten minutes
+    outlast the fail-over of a file server, and a full disk is still found the same evening. After Ctrl-C or SIGTERM
+    there are `grace_s` left to save: Kubernetes and Slurm kill 30 s after it, of which Ray needs a few to end.
+    """
 
     every_iterations: Count = 10
     keep: Annotated[int, Field(ge=2)] = 3
+    patience_s: Annotated[float, Field(ge=0.0)] = 600.0
+    grace_s: Positive = 20.0
 
 
 class RunConfig(Section):
@@ -116,7 +125,7 @@ class RunConfig(Section):
     warm_start: WarmStartConfig | None = None
     stop: StopConfig = StopConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
-    storage: Annotated[str, Field(min_length=1)] = "runs"
+    storage: Annotated[str, Field(min_length=1)] = "runs"  # a path, or a URI of pyarrow such as s3://bucket/runs
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
 
     @model_validator(mode="after")
@@ -130,6 +139,15 @@ class RunConfig(Section):
                 f"(rollout.groups x envs_per_group x steps); {hint}"
             )
         return self
+
+    @field_validator("storage")
+    @classmethod
+    def _no_secret(cls, storage: str) -> str:
+        if re.search(r"://[^/?]*@", storage):  # it would be written to the run's folder, and shown
+            raise PydanticCustomError(
+                "secret", "it holds credentials; leave them out and set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            )
+        return storage
 
     @model_validator(mode="after")
     def _parts_go_together(self) -> RunConfig:
@@ -154,14 +172,14 @@ class RunConfig(Section):
         """Reads a configuration.
 
         Args:
-            path: a YAML file; None where the overrides give the task.
+            path: a YAML file, or what reads like one; None where the overrides give the task.
             overrides: ``key=value``, such as ``algorithm.gamma=0.98``; the values are YAML.
 
         Raises:
             ConfigError: lists everything that is wrong.
         """
         problems: list[str] = []
-        data = _read(Path(path)) if path is not None else {}
+        data = _read(Path(path) if isinstance(path, str) else path) if path is not None else {}
         for override in overrides:
             _override(data, override, problems)
         try:
@@ -183,7 +201,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+        raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {error}") from error
     if data is None:
@@ -242,7 +260,7 @@ def _explained(model: type[BaseModel], error: ValidationError) -> list[str]:
             message = f"no algorithm {name!r}; {nearest(name, KINDS)}"
         elif detail["type"] == "missing":
             message = "missing; it has no default"
-        elif key:
+        elif key and detail["type"] != "secret":
             given[key] = detail["input"]
             table = detail["type"] == "model_type"
             message = "it should be a table of keys and values" if table else message[0].lower() + message[1:]

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import yaml
@@ -26,6 +26,7 @@ from physai.deploy.files import MANIFEST, read_described, sha256
 from physai.deploy.graph import MODEL as BUNDLE_MODEL
 from physai.errors import AssetError, CheckpointError, TaskError, nearest
 from physai.spec import GOAL_TERMS, PolicySpec
+from physai.storage import place
 from physai_envs import registry
 
 if TYPE_CHECKING:
@@ -156,9 +157,9 @@ def load_policy(source: str | Path, task: str | None = None) -> Policy:
     """Loads a policy.
 
     Args:
-        source: a run folder (its best checkpoint, else the newest that is intact), a checkpoint folder, a bundle
-            folder, a stable-baselines3 zip (with ``vecnormalize.pkl`` beside it, if there is one), or the name of a
-            task whose policy ships.
+        source: a run (its best checkpoint, else the newest that is intact) or a checkpoint, in a folder or an object
+            store, a bundle folder, a stable-baselines3 zip (with ``vecnormalize.pkl`` beside it, if there is one), or
+            the name of a task whose policy ships.
         task: needed for zips, which do not name theirs; elsewhere it must be the task that the policy was trained for.
 
     Raises:
@@ -167,7 +168,7 @@ def load_policy(source: str | Path, task: str | None = None) -> Policy:
         TaskError: if the task is unknown or another one.
         AssetError: if no policy ships for the task.
     """
-    path = Path(source)
+    path = cast(Path, place(source))  # or what reads like one
     if path.is_dir():
         policy = _load_folder(path, task)
     elif path.is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 import os
@@ -17,7 +18,8 @@ from physai.config import RunConfig
 from physai.errors import CheckpointError, ConfigError, StorageError
 from physai.policy import load_policy
 from physai.train.checkpoint import CheckpointStore
-from physai.train.run_dir import Figures, RunFolder
+from physai.train.figures import Figures
+from physai.train.run_dir import RunFolder
 
 
 def weights(learner) -> bytes:
@@ -36,20 +38,39 @@ def everything(learner):
     )
 
 
-@pytest.mark.parametrize("after", [1, 3])
-def test_a_continued_run_has_the_bits_of_an_undisturbed_one(tmp_path, after):
-    whole = toys.learn(toys.small(storage=str(tmp_path / "whole")))
-    parts = toys.small(storage=str(tmp_path / "parts"))
+def figures(run) -> list[dict[str, str]]:
+    """The rows of progress.csv, without what depends on time and on who did the work."""
+    timed = {"seconds", "steps_per_s", "physics", "collected_s", "rebuilt", "learner_busy", "waiting", "restarts"}
+    rows = csv.DictReader((run / "progress.csv").read_text().splitlines())
+    return [{name: value for name, value in row.items() if name not in timed} for row in rows]
+
+
+@pytest.mark.parametrize(("after", "lag"), [(1, 0), (3, 0), (2, 1), (3, 1)])
+def test_a_continued_run_has_the_bits_of_an_undisturbed_one(tmp_path, after, lag):
+    changes = {"rollout": {"max_policy_lag": lag}, "stop": {"every_steps": 192}}
+    whole = toys.learn(toys.small(storage=str(tmp_path / "whole"), **changes))
+    parts = toys.small(storage=str(tmp_path / "parts"), **changes)
     stopped = toys.learn(parts, stop_after=after)
     assert stopped.outcome.stopped and stopped.iteration == after
     continued = toys.learn(parts)
     assert not continued.outcome.stopped
     assert everything(continued) == everything(whole)
     assert weights(continued) != weights(stopped)
-    rows = [
-        p.joinpath("target/run/progress.csv").read_text().splitlines() for p in (tmp_path / "whole", tmp_path / "parts")
-    ]
-    assert [row.split(",")[:2] for row in rows[0]] == [row.split(",")[:2] for row in rows[1]]
+    assert figures(tmp_path / "parts/target/run") == figures(tmp_path / "whole/target/run")
+
+
+def test_a_run_that_is_stopped_while_it_measures_amends_its_row_and_marks_the_best(tmp_path, monkeypatch):
+    whole = toys.learn(toys.small(storage=str(tmp_path / "whole")))
+    parts = toys.small(storage=str(tmp_path / "parts"))
+    monkeypatch.setattr(toys, "stop_on", "iteration 2: measuring")
+    assert toys.learn(parts).iteration == 2
+    monkeypatch.setattr(toys, "stop_on", "iteration 4: collecting")
+    assert toys.learn(parts).iteration == 3
+    best = CheckpointStore(tmp_path / "parts/target/run/checkpoints", 3).best()
+    assert best is not None and best["checkpoint"] == "000002"
+    monkeypatch.setattr(toys, "stop_on", "")
+    assert everything(toys.learn(parts)) == everything(whole)
+    assert figures(tmp_path / "parts/target/run") == figures(tmp_path / "whole/target/run")
 
 
 def damage(file: Path) -> None:
@@ -107,12 +128,12 @@ def test_what_a_killed_process_left_half_written_is_no_checkpoint(tmp_path):
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_the_checkpoint_before(tmp_path, monkeypatch):
-    values = toys.small(storage=str(tmp_path))
+    values = toys.small(storage=str(tmp_path), checkpoint={"patience_s": 0})
     real, written = os.fsync, []
 
     def full(handle):
         written.append(handle)
-        if len(written) > 25:
+        if len(written) > 25 and str(tmp_path) in os.readlink(f"/proc/self/fd/{handle}"):
             raise OSError(28, "No space left on device")
         real(handle)
 

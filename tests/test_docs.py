@@ -17,6 +17,7 @@ from physai_envs import registry
 
 ROOT = Path(__file__).resolve().parent.parent
 WRITTEN = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+WRITTEN += sorted((ROOT / "docs" / "how-to").glob("*.md"))
 PAGES = [*WRITTEN, *sorted((ROOT / "docs" / "tasks").glob("*.md"))]
 
 

@@ -19,6 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("physai physai.spec physai.errors", "physai_assets", "physai_configs"),
     (
         "physai.config physai.algorithm_config",
+        "physai.storage",
         " ".join(f"physai_envs.{name}" for name in ("engine", "body", "world", "geometry")),
         "physai.deploy",
     ),
@@ -40,6 +41,7 @@ ROOMS = {
     "ray": {"physai.train", "physai.doctor"},
     "typer": {"physai.cli"},
     "pydantic": {"physai.config", "physai.algorithm_config"},
+    "pyarrow": {"physai.storage"},
 }
 
 

@@ -23,6 +23,7 @@ from physai.train.driver import train
 
 pytestmark = pytest.mark.ray
 TESTS = str(Path(__file__).parent)
+LONG_S = 120.0
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +106,7 @@ def test_a_learner_that_is_killed_starts_again_from_its_last_checkpoint(one_ray,
     killed = []
 
     def kill() -> None:
-        while not (checkpoints / "000002").exists():
+        while not list(checkpoints.glob("0*[2-5]")):
             time.sleep(0.02)
         for process in processes_of(one_ray, "RayTrainWorker"):
             os.kill(process, signal.SIGKILL)
@@ -131,21 +132,21 @@ sys.path.insert(0, sys.argv[1])
 import toys
 from physai.config import RunConfig
 from physai.train.driver import train
-train(RunConfig.model_validate(toys.small(storage=sys.argv[2], stop={"steps": int(sys.argv[3])})))
+train(RunConfig.model_validate(toys.small(sys.argv[4], storage=sys.argv[2], stop={"steps": int(sys.argv[3])})))
 """
 
 
-def start_driver(storage: Path, steps: int) -> subprocess.Popen:
-    """Starts a run with a Ray of its own, and waits for its second checkpoint."""
+def start_driver(storage: Path, steps: int, task: str = "toys:Target-v0") -> subprocess.Popen:
+    """Starts a run with a Ray of its own, and waits for a checkpoint from its second iteration on."""
     environment = {key: value for key, value in os.environ.items() if key not in ("PHYSAI_TOY_ONCE", "RAY_ADDRESS")}
     process = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, TESTS, str(storage), str(steps)],
+        [sys.executable, "-c", DRIVER, TESTS, str(storage), str(steps), task],
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
     )
-    ends = time.monotonic() + 120
-    while not (storage / "target" / "run" / "checkpoints" / "000002").exists():
+    ends = time.monotonic() + 3 * LONG_S
+    while not list(storage.glob("*/run/checkpoints/0*[2-9]")):
         assert time.monotonic() < ends and process.poll() is None, process.stderr.read()
         time.sleep(0.02)
     return process
@@ -166,9 +167,26 @@ def test_a_driver_that_is_killed_beside_another_ray_continues_by_name(one_ray, r
 def test_sigterm_saves_and_says_how_to_go_on(one_ray, tmp_path):
     process = start_driver(tmp_path, 10_000_000)
     process.terminate()
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=LONG_S)
     run = tmp_path / "target" / "run"
     assert process.returncode == 128 + signal.SIGTERM
     assert f"physai train --resume {run}" in said
     lines = (run / "progress.csv").read_text().splitlines()
     assert int(lines[-1].split(",")[0]) == CheckpointStore(run / "checkpoints", 3).newest().iteration
+
+
+def test_sigterm_does_not_wait_for_a_slow_fragment(tmp_path, monkeypatch):
+    slow = tmp_path / "now"
+    monkeypatch.setenv("PHYSAI_TOY_SLOW", str(slow))
+    process = start_driver(tmp_path, 10_000_000, "toys:Slow-v0")
+    slow.touch()
+    progress = tmp_path / "slow" / "run" / "progress.csv"
+    try:
+        time.sleep(3)  # now the actors are in steps of a minute, and a fragment has 32
+        process.terminate()
+        process.communicate(timeout=LONG_S)  # half an hour, if it waited
+    finally:
+        process.kill()
+    assert process.returncode == 128 + signal.SIGTERM
+    newest = CheckpointStore(progress.parent / "checkpoints", 3).newest()
+    assert int(progress.read_text().splitlines()[-1].split(",")[0]) == newest.iteration

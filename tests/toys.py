@@ -79,6 +79,15 @@ class Deadly(Target):
         return super().step(action)
 
 
+class Slow(Target):
+    """Takes a minute for a step as soon as the file is there that PHYSAI_TOY_SLOW names."""
+
+    def step(self, action):
+        if Path(os.environ.get("PHYSAI_TOY_SLOW") or "/nowhere").exists():
+            time.sleep(60)
+        return super().step(action)
+
+
 class Explosive(Target):
     """Pays rewards that make the loss infinite."""
 
@@ -97,6 +106,7 @@ register("Target-v0", Target)
 register("Poisoned-v0", Poisoned)
 register("Deadly-v0", Deadly)
 register("Explosive-v0", Explosive)
+register("Slow-v0", Slow)
 
 
 def small(task: str = "toys:Target-v0", **changes: Any) -> dict[str, Any]:
@@ -119,9 +129,13 @@ def small(task: str = "toys:Target-v0", **changes: Any) -> dict[str, Any]:
 stop_on = ""  # somebody asks the run to stop as soon as it says this
 
 
-def learn(values: dict[str, Any], stop_after: int | None = None) -> Any:
-    """Trains in this process without Ray, and returns the learner; `stop_after` iterations somebody asks it to stop."""
+def learn(values: dict[str, Any], stop_after: int | None = None, *, beside: bool = False) -> Any:
+    """Trains in this process without Ray, and returns the learner; `stop_after` iterations somebody asks it to stop.
+
+    `beside`: checkpoints are written while it learns, as usual; else each is waited for, so that none is skipped.
+    """
     from physai.config import RunConfig
+    from physai.storage import Storage
     from physai.train.driver import inspect
     from physai.train.learner import Learner
     from physai.train.progress import TerminalBoard
@@ -130,8 +144,8 @@ def learn(values: dict[str, Any], stop_after: int | None = None) -> Any:
     from physai_envs.registry import slug
 
     config = RunConfig.model_validate(values)
-    folder = Path(config.storage) / slug(config.task) / "run"
-    run = RunFolder.reopen(folder, config) if folder.exists() else RunFolder.create(config)
+    folder = Storage.at(config.storage) / slug(config.task) / "run"
+    run = RunFolder.reopen(folder, config) if (folder / "config.yaml").exists() else RunFolder.create(config)
 
     class Board(TerminalBoard):
         lines: ClassVar[list[str]] = []
@@ -149,5 +163,13 @@ def learn(values: dict[str, Any], stop_after: int | None = None) -> Any:
 
     learner = Learner(config, inspect(config), InProcessFleet(config), run, Board("", shown=False))
     learner.board.lines = []
+    if not beside:
+        save = learner.store.save
+
+        def save_and_wait(*arguments: Any) -> None:
+            save(*arguments)
+            learner.store.drain()
+
+        learner.store.save = save_and_wait
     learner.outcome = learner.run()
     return learner

@@ -13,6 +13,7 @@ from typing import Any
 
 from physai.config import RunConfig
 from physai.errors import ClusterError, ConfigError, PhysaiError
+from physai.storage import Storage
 from physai.train import warm_start
 from physai.train.learner import Interface, Outcome
 from physai.train.progress import Board, TerminalBoard
@@ -22,7 +23,9 @@ from physai_envs import registry
 POLL_S = 0.5
 
 
-def train(config: RunConfig, *, address: str | None = None, resume: str | None = None, quiet: bool = False) -> Path:
+def train(
+    config: RunConfig, *, address: str | None = None, resume: str | None = None, quiet: bool = False
+) -> Path | Storage:
     """Trains a policy as the configuration says.
 
     Args:
@@ -50,7 +53,7 @@ def train(config: RunConfig, *, address: str | None = None, resume: str | None =
             with cluster.connected(address), _signals(board) as received:
                 outcome = _with_actors(config, interface, run.path, board)
         except PhysaiError:
-            if run.checkpoints.names():
+            if run.can_continue():
                 board.say(f"continue with: physai train --resume {run.path}")
             raise
         _conclude(run, outcome, board)
@@ -80,7 +83,7 @@ def inspect(config: RunConfig) -> Interface:
         env.close()
 
 
-def _with_actors(config: RunConfig, interface: Interface, run: Path, board: TerminalBoard) -> Outcome:
+def _with_actors(config: RunConfig, interface: Interface, run: Path | Storage, board: TerminalBoard) -> Outcome:
     from physai.train import fleet
 
     board.phase("starting rollout actors")
@@ -96,7 +99,9 @@ def _interrupt_if_stopping(board: Board) -> None:
         raise KeyboardInterrupt  # nothing is there to be saved yet
 
 
-def _learn(config: RunConfig, interface: Interface, run: Path, board: TerminalBoard, handles: Sequence[Any]) -> Outcome:
+def _learn(
+    config: RunConfig, interface: Interface, run: Path | Storage, board: TerminalBoard, handles: Sequence[Any]
+) -> Outcome:
     """Runs the learner under Ray Train: here, or in a worker that is restarted from the last checkpoint."""
     from ray.train import FailureConfig, ScalingConfig
     from ray.train import RunConfig as TrainRunConfig

@@ -27,12 +27,13 @@ from physai.spec import PolicySpec
 from physai.train import seeding, warm_start
 from physai.train.algorithms.registry import Algorithm, build
 from physai.train.behaviour import Package
-from physai.train.checkpoint import Checkpoint, pack_state, unpack_state
+from physai.train.checkpoint import Checkpoint, pack_arrays, pack_state, unpack_arrays, unpack_state
 from physai.train.fragment import Fragment, GroupState, Job
 from physai.train.normalizer import RunningNormalizer
 from physai.train.progress import Board
+from physai.train.recorder import Recorder
 from physai.train.report import Window, training_row
-from physai.train.run_dir import Figures, RunFolder
+from physai.train.run_dir import RunFolder
 from physai.train.work import Fleet
 
 
@@ -90,6 +91,8 @@ class Learner:
         self.validation: dict[str, float | None] = {}
         self._identity = uuid.uuid4().hex
         self._collecting = False
+        self._behind: Mapping[str, np.ndarray[Any, Any]] | None = None  # weights that collect while others are learnt
+        self.store = Recorder(run, config, board.say)
         self._saved_at = -1
         self._window = Window()
         self._busy = self._waited = 0.0
@@ -110,33 +113,38 @@ class Learner:
             StorageError: if the run folder cannot be written.
         """
         torch.set_num_threads(self.config.learner.threads)
-        self._continue()
-        figures = Figures(self.run_folder.path, self.iteration)
         try:
+            self._continue()
             self._warm_start()
             if self.iteration and self._measurement_due():
                 self._measure()  # it was stopped before it came to that
+                self.store.amend(self.iteration, self.validation)
+                self.save()
             started = time.perf_counter()
             while not self._done():
                 fragments = self._collect()
                 self._learn(fragments)
                 due = self._measurement_due()
-                if due:
-                    self._measure()
-                now = time.perf_counter()
-                figures.add(self._row(fragments, now - started))
-                started = now
+                try:
+                    if due:
+                        self._measure()
+                finally:  # a run that is stopped while it measures has this row too, and amends it later
+                    now = time.perf_counter()
+                    self.store.add(self._row(fragments, now - started))
+                    started = now
                 if due or self.iteration % self.config.checkpoint.every_iterations == 0:
                     self.save()
+            if self.measured_at != self.steps:
+                self._measure()
+            self.save()
+            self.store.drain(waiting=lambda: self.board.phase("waiting until the last checkpoint is written"))
+            return self._outcome(stopped=False)
         except StopAskedError:
             self.save()
+            self.store.drain(self.config.checkpoint.grace_s)
             return self._outcome(stopped=True)
         finally:
-            figures.close()
-        if self.measured_at != self.steps:
-            self._measure()
-        self.save()
-        return self._outcome(stopped=False)
+            self.store.close()
 
     def _done(self) -> bool:
         return self.steps >= self.config.stop.steps or self._met() is True
@@ -155,9 +163,9 @@ class Learner:
         if self.board.stopping():
             raise StopAskedError
 
-    def _package(self) -> Package:
+    def _package(self, weights: Mapping[str, np.ndarray[Any, Any]] | None = None) -> Package:
         self.version += 1
-        return Package(self.version, self._identity, self.model.weights(), self.normalizer.freeze())
+        return Package(self.version, self._identity, weights or self.model.weights(), self.normalizer.freeze())
 
     # ---- warm start ------------------------------------------------------------------------------
 
@@ -178,7 +186,9 @@ class Learner:
     def _start_collecting(self, iteration: int) -> None:
         groups = range(self.config.rollout.groups)
         jobs = [Job(group, iteration, self.groups.get(group)) for group in groups]
-        self.fleet.start("sample", self._package(), jobs)
+        package = self._package(self._behind)
+        self._behind = package.weights
+        self.fleet.start("sample", package, jobs)
         self._collecting = True
 
     def _collect(self) -> list[Fragment]:
@@ -189,7 +199,7 @@ class Learner:
             if not self._collecting:
                 self._start_collecting(self.iteration)
             fragments: list[Fragment] = self.fleet.finish(lambda: self._waiting(what))
-            self._collecting = False
+            self._collecting, self._behind = False, None
             # At most one package was made after the one that these were collected with.
             if all(self.version - f.version <= self.config.rollout.max_policy_lag for f in fragments):
                 break
@@ -231,8 +241,8 @@ class Learner:
         vector = torch.nn.utils.parameters_to_vector(self.model.policy.parameters())
         if not (all(map(math.isfinite, losses)) and bool(torch.isfinite(vector).all())):
             loss = next((value for value in losses if not math.isfinite(value)), math.nan)
-            names = self.run_folder.checkpoints.names()
-            kept = f"checkpoint {names[0]} is from before" if names else "there was no checkpoint yet"
+            saved = self._saved_at >= 0
+            kept = f"checkpoint {self._saved_at:06d} is from before" if saved else "there was no checkpoint yet"
             raise LearningError(
                 f"the loss became {loss:g} in iteration {self.iteration + 1}, and the policy is of no use now; {kept}. "
                 "Lower algorithm.learning_rate, or turn on the normaliser"
@@ -290,16 +300,16 @@ class Learner:
     def save(self) -> None:
         """Saves a checkpoint of the complete iterations, if there is something new.
 
-        Raises:
-            StorageError: if it cannot be written; the ones before are untouched.
+        It is written while learning goes on; `Recorder` says when that fails.
         """
         if not self.cloned or (self._saved_at == self.iteration and self._saved_best == self.best):
             return  # half a warm start is begun anew
         self.board.phase(f"iteration {self.iteration}: saving")
-        interface, store = self.interface, self.run_folder.checkpoints
+        interface = self.interface
         state = {
             "iteration": self.iteration, "measured_at": self.measured_at, "primed": self.primed, "best": self.best,
             "cloned": self.cloned, "validation": self.validation, "dropped": self.dropped,
+            "window": self._window.pack(),
         }  # fmt: skip
         described = {**interface.spec.to_dict(), "algorithm": self.config.algorithm.name}
         files = {
@@ -309,10 +319,10 @@ class Learner:
             "policy.json": json.dumps(described, indent=1).encode(),
             "state.npz": pack_state(state, self.groups),
         }
-        store.save(self.iteration, files)
-        if self.best is not None and self.best["checkpoint"] == f"{self.iteration:06d}":
-            store.mark_best(self.best)
-        store.prune()
+        if self._behind is not None:  # with a lag, the next iteration is collected with these
+            files["behind.npz"] = pack_arrays(self._behind)
+        is_best = self.best is not None and self.best["checkpoint"] == f"{self.iteration:06d}"
+        self.store.save(self.iteration, files, self.best if is_best else None)
         self._saved_at, self._saved_best = self.iteration, self.best
 
     _saved_best: Mapping[str, Any] | None = None
@@ -324,13 +334,13 @@ class Learner:
             CheckpointError: if there are some, and none can be used.
         """
         checkpoint = self.run_folder.checkpoints.newest()
-        if checkpoint is None:
-            return
-        try:
-            self._restore(checkpoint)
-        except (KeyError, ValueError, RuntimeError) as error:
-            raise CheckpointError(f"checkpoint {checkpoint.folder} does not fit this run: {error}") from error
-        self.board.say(f"continuing from {checkpoint.folder} ({self.steps:,} steps)")
+        if checkpoint is not None:
+            try:
+                self._restore(checkpoint)
+            except (KeyError, ValueError, RuntimeError) as error:
+                raise CheckpointError(f"checkpoint {checkpoint.folder} does not fit this run: {error}") from error
+            self.board.say(f"continuing from {checkpoint.folder} ({self.steps:,} steps)")
+        self.store.open(self.iteration)
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         self.model.restore(checkpoint.files)
@@ -339,6 +349,9 @@ class Learner:
         state, groups = unpack_state(checkpoint.files["state.npz"])
         self.iteration, self.measured_at, self.primed = state["iteration"], state["measured_at"], state["primed"]
         self.cloned = state["cloned"]
+        self._window.restore(state.get("window", ()))
+        if "behind.npz" in checkpoint.files:
+            self._behind = unpack_arrays(checkpoint.files["behind.npz"])
         self.best, self.validation, self.dropped = state["best"], state["validation"], state["dropped"]
         rollout = self.config.rollout
         if len(groups) == rollout.groups and all(len(group) == rollout.envs_per_group for group in groups.values()):

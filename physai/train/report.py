@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,14 @@ class Window:
         """Adds the episodes of an iteration."""
         for fragment in fragments:
             self.episodes.extend(fragment.episodes)
+
+    def pack(self) -> list[dict[str, Any]]:
+        """Returns them as plain JSON types."""
+        return [asdict(episode) for episode in self.episodes]
+
+    def restore(self, packed: Sequence[Mapping[str, Any]]) -> None:
+        """Continues from what `pack` returned."""
+        self.episodes = deque((Episode(**episode) for episode in packed), maxlen=EPISODES)
 
 
 def training_row(window: Window, fragments: Sequence[Fragment], seconds: float, workers: int) -> dict[str, Any]:

@@ -235,8 +235,8 @@ class Group:
             length=running.length,
             episode_return=float(self._totals[e]),
             success=bool(info["is_success"]) if "is_success" in info else None,
-            reward_terms={name: sum(terms[name] for terms in running.terms) for name in info.get("reward_terms", ())},
-            metrics=dict(info.get("metrics", {})),
+            reward_terms={n: float(sum(terms[n] for terms in running.terms)) for n in info.get("reward_terms", ())},
+            metrics={name: float(value) for name, value in info.get("metrics", {}).items()},
         )
 
     def _state(self, sent: NDArray[Any], memory: NDArray[np.float32] | None) -> GroupState:

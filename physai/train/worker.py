@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -36,7 +35,7 @@ def learn_there(settings: dict[str, Any]) -> None:
 def _learner(settings: dict[str, Any], board: Board) -> Learner:
     config = settings["config"]
     fleet = RayFleet(settings["handles"], config.rollout.timeout_s)
-    run = RunFolder(Path(settings["run"]), config.checkpoint.keep)
+    run = RunFolder(settings["run"], config.checkpoint.keep)
     return Learner(config, settings["interface"], fleet, run, board)
 
 
