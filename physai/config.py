@@ -5,6 +5,7 @@ Every mistake is reported at once, each with the nearest valid name. What is loa
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -178,8 +179,15 @@ class RunConfig(Section):
         Raises:
             ConfigError: lists everything that is wrong.
         """
-        problems: list[str] = []
         data = _read(Path(path) if isinstance(path, str) else path) if path is not None else {}
+        return cls.load_data(data, overrides, path)
+
+    @classmethod
+    def load_data(
+        cls, data: dict[str, Any], overrides: Sequence[str] = (), path: str | Path | None = None
+    ) -> RunConfig:
+        """As `load`, of tables that were read already from `path`."""
+        problems: list[str] = []
         for override in overrides:
             _override(data, override, problems)
         try:
@@ -231,9 +239,18 @@ def _override(data: dict[str, Any], override: str, problems: list[str]) -> None:
     table[last] = value
 
 
+def as_override(value: Any) -> str:
+    """Returns how a value is written after the ``=`` of an override."""
+    try:
+        plain = isinstance(value, str) and _value(value) == value
+    except yaml.YAMLError:
+        plain = False
+    return value if plain else json.dumps(value)
+
+
 def _value(text: str) -> Any:
     value = yaml.safe_load(text)
-    if isinstance(value, str):  # YAML 1.1 takes 1e-4 for a word: there is no point in it
+    if value == text.strip():  # YAML 1.1 takes 1e-4 for a word, having no point in it; what is quoted is one
         try:
             return float(value)
         except ValueError:

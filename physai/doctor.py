@@ -7,7 +7,7 @@ import platform
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -19,6 +19,7 @@ DISTRIBUTIONS = {
     "train": ("gymnasium", "stable-baselines3", "sb3-contrib", "torch", "pybullet", "ray", "scipy", "imageio-ffmpeg")
     + ("tensorboard", "onnx", "onnxscript"),
 }
+LAUNCHERS = ("ssh", "kubectl", "sbatch")
 MEMORY_GB = 4.0  # a driver, a learner and two actors measured 2 to 3 GB
 DISK_GB = 2.0  # checkpoints, videos and Ray's logs of a long run
 
@@ -47,6 +48,7 @@ def examine(*, quick: bool = False) -> Iterator[Finding]:
     yield memory()
     yield disk()
     yield writable(Path.cwd())
+    yield cluster(os.environ)
     if quick or missing["train"]:
         return
     yield torch_device()
@@ -131,6 +133,22 @@ def writable(folder: Path) -> Finding:
     good = os.access(folder, os.W_OK)
     advice = "can be written" if good else "cannot be written; go to a folder of yours, or train with storage=FOLDER"
     return Finding("run folder", f"{folder / 'runs'} {advice}", good)
+
+
+def cluster(environment: Mapping[str, str]) -> Finding:
+    """What training on a cluster needs from this machine: a token that only its owner can read, and a way to start."""
+    tools = [name for name in LAUNCHERS if shutil.which(name)]
+    there = f"; found here: {', '.join(tools)}" if tools else f"; none of {', '.join(LAUNCHERS)} is here"
+    file = Path(environment.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    if not environment.get("RAY_AUTH_TOKEN"):
+        if not file.is_file():
+            advice = "no token; make one with `ray get-auth-token --generate` before you use one (docs/how-to)"
+            return Finding("cluster", advice + there)
+        if file.stat().st_mode & 0o077:
+            return Finding("cluster", f"others can read the token in {file}: chmod 600 {file}{there}", good=False)
+    mode = environment.get("RAY_AUTH_MODE", "not set")
+    shown = "is shown" if mode == "token" else f"is not shown to one at an address (RAY_AUTH_MODE is {mode}, not token)"
+    return Finding("cluster", f"a token is there, and {shown}{there}")
 
 
 def torch_device() -> Finding:

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from physai import __version__, cli
-from physai.doctor import Finding, differing, packages
+from physai.cli import find
+from physai.doctor import Finding, cluster, differing, packages
 from physai.errors import BundleError
 from physai.evaluate import Report
 from physai.evaluate.episodes import EpisodeRecord
@@ -94,7 +95,7 @@ def evaluated(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_help_names_every_command(physai: Call) -> None:
     outcome = physai("--help")
     assert outcome.code == 0
-    for command in ("train", "eval", "view", "export", "deploy", "tasks", "runs", "doctor"):
+    for command in ("train", "tune", "eval", "view", "export", "deploy", "submit", "jobs", "tasks", "runs", "doctor"):
         assert f"\n  {command} " in outcome.out
 
 
@@ -133,7 +134,7 @@ def test_a_wrong_task_name_names_the_nearest(physai: Call) -> None:
 
 
 def test_a_wrong_config_name_names_the_nearest(physai: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "shipped_configs", lambda: {"peg_insertion": Path("x"), "reach": Path("y")})
+    monkeypatch.setattr(find, "shipped_configs", lambda: {"peg_insertion": Path("x"), "reach": Path("y")})
     refused(physai("train", "peg_insertoin"), "peg_insertoin", "did you mean 'peg_insertion'?")
 
 
@@ -161,6 +162,17 @@ def test_train_passes_overrides_on(physai: Call, monkeypatch: pytest.MonkeyPatch
     assert (seen["address"], seen["resume"]) == ("auto", None)
 
 
+def test_continue_finds_the_run_of_the_same_name(physai: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr("physai.train.driver.train", lambda config, **rest: seen.append(rest["resume"]))
+    words = ("train", "task=Pendulum-v1", "name=night", "--continue")
+    assert physai(*words).code == 0
+    run = make_run(tmp_path, "pendulum", "night", age_s=1)
+    assert physai(*words).code == 0
+    assert seen == [None, str(run.relative_to(tmp_path))]
+    refused(physai("train", "task=Pendulum-v1", "--continue"), "give name=NAME")
+
+
 def test_resume_of_something_that_is_no_run(physai: Call) -> None:
     refused(physai("train", "--resume", "nothing"), "nothing", "physai runs")
 
@@ -181,7 +193,7 @@ def test_runs_lists_the_newest_first(physai: Call, tmp_path: Path) -> None:
     assert "no runs" in physai("runs").out
     old = make_run(tmp_path, "pendulum", "old", age_s=100)
     new = make_run(tmp_path, "reach", "new", age_s=1)
-    assert [run.name for run in cli.find_runs()] == ["new", "old"]
+    assert [run.name for run in find.find_runs()] == ["new", "old"]
     (new / "progress.csv").write_text("steps,success,validation/success\n1024,0.1,0.75\n2048,0.2,\n")
     fake_report(9).write(new / "evaluation.json")
     (old / "evaluation.json").write_text("{")
@@ -251,8 +263,23 @@ def test_doctor_exits_2_when_something_essential_is_missing(physai: Call, monkey
 def test_doctor_looks_at_this_machine(physai: Call) -> None:
     outcome = physai("doctor", "--quick")
     assert outcome.code == 0
-    for what in ("python", "[train]", "versions", "cores", "memory", "disk"):
+    for what in ("python", "[train]", "versions", "cores", "memory", "disk", "cluster"):
         assert f" {what} " in outcome.out
+
+
+def test_doctor_says_what_a_cluster_needs(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    environment = {"RAY_AUTH_TOKEN_PATH": str(file)}
+    assert "ray get-auth-token --generate" in cluster(environment).detail
+    file.write_text("secret")
+    file.chmod(0o644)
+    assert cluster(environment).mark == "note"
+    assert f"chmod 600 {file}" in cluster(environment).detail
+    file.chmod(0o600)
+    assert "RAY_AUTH_MODE is not set" in cluster(environment).detail
+    told = cluster({**environment, "RAY_AUTH_MODE": "token"})
+    assert told.detail.startswith("a token is there, and is shown")
+    assert "secret" not in told.detail
 
 
 @pytest.mark.parametrize(("missing", "mark"), [([], "OK"), (["a"], "PROBLEM"), (["a", "b"], "note")])

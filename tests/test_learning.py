@@ -2,7 +2,7 @@
 
 import pytest
 
-from physai.cli import find_config
+from physai.cli.find import find_config
 from physai.config import RunConfig
 from physai.evaluate import evaluate
 from physai.export import export

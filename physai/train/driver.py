@@ -24,7 +24,12 @@ POLL_S = 0.5
 
 
 def train(
-    config: RunConfig, *, address: str | None = None, resume: str | None = None, quiet: bool = False
+    config: RunConfig,
+    *,
+    address: str | None = None,
+    resume: str | None = None,
+    quiet: bool = False,
+    board: TerminalBoard | None = None,
 ) -> Path | Storage:
     """Trains a policy as the configuration says.
 
@@ -33,6 +38,7 @@ def train(
         address: Ray cluster; None starts an embedded Ray, or uses the one that this process is connected to.
         resume: run folder to continue.
         quiet: show no progress.
+        board: hears what goes on, instead of a terminal.
 
     Returns:
         the run folder.
@@ -44,13 +50,15 @@ def train(
     """
     interface = inspect(config)
     run = RunFolder.reopen(resume, config) if resume else RunFolder.create(config)
-    with TerminalBoard(f"{config.task}: {run.path}", shown=not quiet) as board:
+    with board or TerminalBoard(f"{config.task}: {run.path}", shown=not quiet) as board:
         board.phase("starting Ray")
-        from physai.train import cluster  # takes a second, so not before something is shown
+        from physai.train import cluster, nodes  # takes a second, so not before something is shown
 
         try:
             # Ray takes over the signals when it starts, so ours come after it.
-            with cluster.connected(address), _signals(board) as received:
+            with cluster.connected(address), board.watching(nodes.read), _signals(board) as received:
+                if warning := nodes.check_storage(config.storage):
+                    board.say(warning)
                 outcome = _with_actors(config, interface, run.path, board)
         except PhysaiError:
             if run.can_continue():

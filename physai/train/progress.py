@@ -8,7 +8,9 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -19,7 +21,21 @@ from rich.text import Text
 
 SILENT_S = 2.0
 LINE_EVERY_S = 1.0  # iterations with a replay buffer take a tenth of a second
+LOOK_EVERY_S = 5.0  # at the nodes: a question to the head node, too dear for every iteration
+MOST_LOST = 3  # nodes that are shown; on spot instances many come and go
+NARROW = 60  # columns of a terminal in which the table of nodes has only the most important ones
 Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine of the cluster, with the actors of this run on it; `alive` is False when it was lost."""
+
+    name: str
+    cpus: float
+    gpus: float
+    actors: int
+    alive: bool
 
 
 class Board(Protocol):
@@ -60,6 +76,7 @@ class TerminalBoard:
         self._ended = threading.Event()
         self._speaker: threading.Thread | None = None
         self._lock = threading.Lock()
+        self._nodes: Sequence[Node] = ()
 
     def __enter__(self) -> TerminalBoard:
         if self.shown and sys.stderr.isatty():
@@ -102,6 +119,26 @@ class TerminalBoard:
         """Whether somebody asked to stop."""
         return self.stop_asked.is_set()
 
+    @contextmanager
+    def watching(self, read: Callable[[], Sequence[Node]]) -> Iterator[None]:
+        """Looks at the nodes every few seconds while the context lasts; never while an iteration waits for it."""
+        if not self.shown:
+            yield
+            return
+        ended = threading.Event()
+
+        def look() -> None:
+            while not ended.wait(LOOK_EVERY_S if self._nodes else 0.0):
+                self._nodes = read()
+
+        watcher = threading.Thread(target=look, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watcher.join()
+
     def _line(self, text: str) -> None:
         with self._lock:
             sys.stderr.write(text + "\n")
@@ -118,7 +155,25 @@ class TerminalBoard:
         for name, value in described(self._row):
             table.add_row(name, value)
         waited = time.monotonic() - self._since
-        return Group(table, Text(f"{self._phase} ... {waited:.0f} s" if self._phase else ""))
+        phase = Text(f"{self._phase} ... {waited:.0f} s" if self._phase else "")
+        if len(self._nodes) < 2:
+            return Group(table, phase)
+        return Group(table, node_table(self._nodes, narrow=self._console.width < NARROW), phase)
+
+
+def node_table(nodes: Sequence[Node], *, narrow: bool) -> Table:
+    """Returns the nodes of a cluster, a row each; those that were lost come last, and only the latest of them."""
+    table = Table(title="Nodes", title_justify="left")
+    heads = ("node", "actors") if narrow else ("node", "CPUs", "GPUs", "actors", "")
+    for head in heads:
+        table.add_column(head, justify="left" if head in ("node", "") else "right", overflow="ellipsis", no_wrap=True)
+    lost = [node for node in nodes if not node.alive][-MOST_LOST:]
+    for node in [*(node for node in nodes if node.alive), *lost]:
+        cells = [node.name, f"{node.cpus:g}", f"{node.gpus:g}", str(node.actors), "alive" if node.alive else "lost"]
+        if narrow:
+            cells = [node.name, str(node.actors) if node.alive else "lost"]
+        table.add_row(*cells, style="" if node.alive else "dim")
+    return table
 
 
 def described(row: Row) -> list[tuple[str, str]]:
@@ -143,6 +198,7 @@ def described(row: Row) -> list[tuple[str, str]]:
         *shown,
         ("learner busy", number("learner_busy", ".0%")),
         ("in physics", number("physics", ".0%")),
+        ("waiting for actors", number("waiting", ".0%")),
         ("policy lag", number("lag", ".2g")),
         ("actors restarted", number("restarts", "d")),
         ("time left", clock(row.get("eta_s"))),
