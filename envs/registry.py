@@ -6,7 +6,9 @@ import importlib
 import importlib.util
 import pkgutil
 import re
+from dataclasses import replace
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,14 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from gymnasium.envs.registration import registry as gymnasium_registry
+from gymnasium.wrappers import FlattenObservation
 
 from physai.errors import TaskError, nearest
-from physai.spec import ActionSpec, ObservationSpec, PolicySpec
+from physai.spec import GOAL_TERMS, ActionSpec, ObservationSpec, PolicySpec
 
 SUITES = ("home", "assembly", "mobility")
 NAMESPACE = "physai/"
+GOAL_KEYS, COMPUTE_REWARD = {"observation", *GOAL_TERMS}, "compute_reward"  # what tells a goal-conditioned environment
 
 
 @cache
@@ -125,6 +129,8 @@ def tasks() -> tuple[Any, ...]:
 def make(name: str, *, visual: bool = False, goal_env: bool = False) -> gym.Env[Any, Any]:
     """Makes an environment by any name that `resolve` takes.
 
+    A goal-conditioned one observes a flat vector too: its parts in the order of its Dict space, as `policy_spec` says.
+
     Args:
         name: the task.
         visual: make it so that `render` returns pictures.
@@ -135,14 +141,29 @@ def make(name: str, *, visual: bool = False, goal_env: bool = False) -> gym.Env[
     """
     full_id = resolve(name)
     if full_id.startswith(NAMESPACE):
-        return gym.make(
+        env = gym.make(
             full_id, visual=visual, goal_env=goal_env, render_mode="rgb_array" if visual else None,
             disable_env_checker=True,
         )  # fmt: skip
+        return FlattenObservation(env) if goal_env else env
     try:
-        return gym.make(full_id, **({"render_mode": "rgb_array"} if visual else {}))  # not all of them take it
+        env = gym.make(full_id, **({"render_mode": "rgb_array"} if visual else {}))  # not all of them take it
     except (gym.error.Error, ImportError) as failure:
         raise TaskError(f"Gymnasium cannot make {full_id!r}: {failure}") from failure
+    return env if goal_space(env) is None else FlattenObservation(env)
+
+
+def goal_space(env: gym.Env[Any, Any]) -> spaces.Dict | None:
+    """Returns the Dict space of a goal-conditioned environment, also where it has been flattened; None for others."""
+    space = env.unwrapped.observation_space
+    goals = isinstance(space, spaces.Dict) and set(space.spaces) == GOAL_KEYS and hasattr(env.unwrapped, COMPUTE_REWARD)
+    return space if goals else None
+
+
+def slices(space: spaces.Dict) -> dict[str, slice]:
+    """Returns where the parts of a Dict of vectors lie when it is flattened."""
+    ends = list(accumulate(spaces.flatdim(part) for part in space.values()))
+    return {name: slice(end - spaces.flatdim(part), end) for (name, part), end in zip(space.items(), ends, strict=True)}
 
 
 def policy_spec(env: gym.Env[Any, Any]) -> PolicySpec:
@@ -151,14 +172,16 @@ def policy_spec(env: gym.Env[Any, Any]) -> PolicySpec:
     Raises:
         TaskError: if a space is not supported (observations: a flat Box; actions: a flat Box or Discrete).
     """
-    spec = getattr(env.unwrapped, "policy_spec", None)
+    spec, goals = getattr(env.unwrapped, "policy_spec", None), goal_space(env)
     if isinstance(spec, PolicySpec):
-        return spec
+        return spec if goals is None else replace(spec, observations=_goal_terms(env, goals, spec.observations))
     full_id = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
     seen, act = env.observation_space, env.action_space
     if not isinstance(seen, spaces.Box) or len(seen.shape) != 1:
         raise TaskError(f"{full_id} observes {seen}; only flat Box observations are supported")
-    observation = ObservationSpec("observation", seen.shape, "", _floats(seen.low), _floats(seen.high))
+    observations: tuple[ObservationSpec, ...] = (_term("observation", seen),)
+    if goals is not None:
+        observations = _goal_terms(env, goals, (_term("observation", goals["observation"]),))
     if isinstance(act, spaces.Discrete):
         low, high = (float(act.start),), (float(act.start + act.n - 1),)
         action = ActionSpec("choice", ("choice",), "", low, high, "", None, low, high, "discrete")
@@ -167,8 +190,22 @@ def policy_spec(env: gym.Env[Any, Any]) -> PolicySpec:
         action = ActionSpec("action", tuple(f"action_{i}" for i in range(len(low))), "", low, high, "", None, low, high)
     else:
         raise TaskError(f"{full_id} acts in {act}; only flat Box and Discrete actions are supported")
-    return PolicySpec(full_id, float(env.metadata.get("render_fps") or 1.0), (observation,), (action,))
+    return PolicySpec(full_id, float(env.metadata.get("render_fps") or 1.0), observations, (action,))
+
+
+def _term(name: str, space: Any, unit: str = "") -> ObservationSpec:
+    return ObservationSpec(name, space.shape, unit, _floats(space.low), _floats(space.high))
+
+
+def _goal_terms(
+    env: gym.Env[Any, Any], goals: spaces.Dict, observations: tuple[ObservationSpec, ...]
+) -> tuple[ObservationSpec, ...]:
+    """Terms of a flattened goal-conditioned observation, in the order of the Dict space."""
+    goal = getattr(getattr(env.unwrapped, "task", None), "goal", None)
+    unit = "" if goal is None else goal.unit
+    parts = [observations if name == "observation" else (_term(name, space, unit),) for name, space in goals.items()]
+    return tuple(term for part in parts for term in part)
 
 
 def _floats(values: Any) -> tuple[float, ...]:
-    return tuple(float(v) for v in np.asarray(values, dtype=np.float64))
+    return tuple(float(v) for v in np.asarray(values, dtype=np.float64).reshape(-1))

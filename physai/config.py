@@ -13,45 +13,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from physai.algorithm_config import (
+    KINDS,
+    AlgorithmConfig,
+    Count,
+    Fraction,
+    OnPolicyConfig,
+    Positive,
+    PPOConfig,
+    RecurrentPPOConfig,
+    Section,
+)
 from physai.errors import ConfigError, nearest
-
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[float, Field(gt=0.0)]
-Count = Annotated[int, Field(ge=1)]
-
-
-class Section(BaseModel):
-    """A part of the configuration: unknown keys are refused, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class AlgorithmConfig(Section):
-    """How the policy learns from a batch of experience.
-
-    `learning_rate` falls linearly to `learning_rate_final` over `stop.steps`. For `value_warmup_iterations`
-    iterations only the value function learns: a cloned policy is not spoilt by a critic that knows nothing.
-    """
-
-    name: Literal["ppo"] = "ppo"
-    learning_rate: Positive = 3e-4
-    learning_rate_final: Positive | None = None
-    batch_size: Annotated[int, Field(ge=2)] = 256
-    epochs: Count = 10
-    gamma: Fraction = 0.99
-    gae_lambda: Fraction = 0.95
-    clip_range: Positive = 0.2
-    entropy: Annotated[float, Field(ge=0.0)] = 0.0
-    value_coefficient: Annotated[float, Field(ge=0.0)] = 0.5
-    max_grad_norm: Positive = 0.5
-    target_kl: Positive | None = None
-    network: tuple[Count, ...] = (64, 64)
-    activation: Literal["tanh", "relu", "elu"] = "tanh"
-    log_std_init: Annotated[float, Field(ge=-5.0, le=2.0)] = 0.0
-    value_warmup_iterations: Annotated[int, Field(ge=0)] = 0
 
 
 class QuarantineConfig(Section):
@@ -164,11 +140,12 @@ class CheckpointConfig(Section):
 
 
 class RunConfig(Section):
-    """Everything that decides a training run."""
+    """Everything that decides a training run. `goal_env`: the goal-conditioned variant of the task is meant."""
 
     task: Annotated[str, Field(min_length=1)]
+    goal_env: bool = False
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    algorithm: AlgorithmConfig = AlgorithmConfig()
+    algorithm: AlgorithmConfig = PPOConfig()
     rollout: RolloutConfig = RolloutConfig()
     learner: LearnerConfig = LearnerConfig()
     normalizer: NormalizerConfig = NormalizerConfig()
@@ -183,7 +160,7 @@ class RunConfig(Section):
     @model_validator(mode="after")
     def _batches_fit(self) -> RunConfig:
         size, batch = self.steps_per_iteration, self.algorithm.batch_size
-        if size % batch:
+        if isinstance(self.algorithm, OnPolicyConfig) and size % batch:
             fitting = [n for n in range(2, size + 1) if size % n == 0]
             hint = f"give {min(fitting, key=lambda n: abs(n - batch))}" if fitting else "collect more than one step"
             raise ValueError(
@@ -212,6 +189,23 @@ class RunConfig(Section):
             raise ValueError(
                 f"rollout.groups {groups} cannot be shared out equally with learner.workers {workers}; give "
                 f"rollout.groups={step * math.ceil(groups / step)}, or learner.workers={fewer}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _parts_go_together(self) -> RunConfig:
+        name = self.algorithm.name
+        if isinstance(self.algorithm, RecurrentPPOConfig) and self.rollout.max_policy_lag:
+            raise ValueError(
+                "rollout.max_policy_lag is 1 and the memory of recurrent_ppo belongs to one policy version; give 0"
+            )
+        if self.warm_start is not None and name != "ppo":
+            raise ValueError(f"warm_start clones into ppo, and algorithm.name is {name}; remove one of the two")
+        if getattr(self.algorithm, "her", None) is not None and not self.goal_env:
+            raise ValueError("algorithm.her needs goals, and goal_env is false; give goal_env=true, or remove her")
+        if name != "ppo" and self.learner.permitted[-1] > 1:
+            raise ValueError(
+                f"several learners share the work of ppo, and algorithm.name is {name}; give learner.workers=1"
             )
         return self
 
@@ -315,11 +309,18 @@ def _explained(model: type[BaseModel], error: ValidationError) -> list[str]:
     wrong: dict[str, list[str]] = {}
     given: dict[str, Any] = {}
     for detail in error.errors():
-        location = [part for part in detail["loc"] if _is_key(part)]
+        place = detail["loc"]
+        chosen = KINDS.get(str(place[1])) if place[:1] == ("algorithm",) and len(place) > 1 else None
+        if chosen is not None:  # pydantic names the branch that was taken, which nobody wrote
+            place = place[:1] + place[2:]
+        location = [part for part in place if _is_key(part)]
         key = ".".join(str(part) for part in location)
         message = str(detail["msg"]).removeprefix("Value error, ")
         if detail["type"] == "extra_forbidden":
-            message = f"no such key; {nearest(str(location[-1]), _keys(model, location[:-1]))}"
+            message = f"no such key; {_hint(model, chosen, location)}"
+        elif detail["type"] == "union_tag_invalid":
+            key, name = f"{key}.name", str(detail["ctx"]["tag"])
+            message = f"no algorithm {name!r}; {nearest(name, KINDS)}"
         elif detail["type"] == "missing":
             message = "missing; it has no default"
         elif key and detail["type"] != "secret":
@@ -331,6 +332,17 @@ def _explained(model: type[BaseModel], error: ValidationError) -> list[str]:
         (f"{key}: " if key else "") + ", or ".join(messages) + (f", and not {given[key]!r}" if key in given else "")
         for key, messages in wrong.items()
     ]
+
+
+def _hint(model: type[BaseModel], algorithm: type[BaseModel] | None, location: Sequence[str | int]) -> str:
+    """Says which key was meant, or which algorithms have it."""
+    unknown = str(location[-1])
+    if algorithm is None:
+        return nearest(unknown, _keys(model, location[:-1]))
+    owners = [name for name, kind in KINDS.items() if len(location) == 2 and unknown in kind.model_fields]
+    if owners:
+        return f"only {' and '.join(owners)} {'has' if len(owners) == 1 else 'have'} it (algorithm.name)"
+    return nearest(unknown, _keys(algorithm, location[1:-1]))
 
 
 def _is_key(part: str | int) -> bool:

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import yaml
+from gymnasium import spaces
 from numpy.typing import NDArray
 
-from physai.deploy.bundle import MODEL as BUNDLE_MODEL
 from physai.deploy.bundle import SCHEMA, Bundle, acts_in_commands, load_bundle, spec_from_json
 from physai.deploy.files import MANIFEST, read_described, sha256
+from physai.deploy.graph import MODEL as BUNDLE_MODEL
 from physai.errors import AssetError, CheckpointError, TaskError, nearest
-from physai.spec import PolicySpec
+from physai.spec import GOAL_TERMS, PolicySpec
 from physai.storage import place
 from physai_envs import registry
 
@@ -41,6 +42,8 @@ log = logging.getLogger("physai")
 
 class Policy(ABC):
     """Observations in, deterministic actions out. Each row is computed alone, so batching changes no bit.
+
+    To a policy with a memory, rows are the next steps of one episode.
 
     Attributes:
         spec: what it sees and does.
@@ -93,9 +96,17 @@ class BundlePolicy(Policy):
         command = self.bundle.act(observation[0])
         return (command if self._direct else self.spec.to_action(command))[None]
 
+    def reset(self) -> None:
+        """Forgets the episode so far."""
+        self.bundle.reset()
+
 
 class SB3Policy(Policy):
-    """An SB3 model with its normaliser: ``model.predict(normalize_obs(o), deterministic=True)``, but fast."""
+    """An SB3 model with its normaliser: ``model.predict(normalize_obs(o), deterministic=True)``, but fast.
+
+    Attributes:
+        memory: shapes of what the policy remembers, by name; none if it remembers nothing.
+    """
 
     def __init__(self, model: BaseAlgorithm, normalize: VecNormalize | None, **identity: Any) -> None:
         import torch
@@ -107,13 +118,34 @@ class SB3Policy(Policy):
         self.model, self.normalize = model, normalize
         self.normalizer = Normalizer.of(normalize)
         self.head = deterministic_head(model, self.spec.discrete)
-        self._from_numpy, self._inference = torch.from_numpy, torch.inference_mode
+        self.memory: dict[str, tuple[int, ...]] = getattr(self.head, "memory", {})
+        self._from_numpy, self._inference, self._zeros = torch.from_numpy, torch.inference_mode, torch.zeros
+        self.reset()
         self._low, self._high = self.spec.policy_low, self.spec.policy_high
+
+    def reset(self) -> None:
+        """Forgets the episode so far."""
+        self._kept = [self._zeros(shape) for shape in self.memory.values()]
+        self._state: Any = None  # of `predict`
+
+    def predict(self, observation: Float32) -> NDArray[Any]:
+        """Returns what stable-baselines3 itself does for one observation (1, m): the same (1, k), but slowly."""
+        space: Any = self.model.observation_space
+        seen: Any = observation
+        if isinstance(space, spaces.Dict):
+            seen = {name: observation[:, where] for name, where in registry.slices(space).items()}
+        if self.normalize is not None:
+            seen = self.normalize.normalize_obs(seen)
+        action, self._state = self.model.predict(seen, self._state, deterministic=True)
+        return np.asarray(action).reshape(1, self.spec.action_size)
 
     def _act(self, observation: Float32) -> NDArray[Any]:
         seen = observation if self.normalizer is None else self.normalizer(observation)
         with self._inference():
-            action: NDArray[Any] = self.head(self._from_numpy(seen)).numpy()
+            found = self.head(self._from_numpy(seen), *self._kept)
+            if self.memory:
+                found, *self._kept = found
+            action: NDArray[Any] = found.numpy()
         if self.spec.discrete:
             return action
         if self.head.squashed:
@@ -259,15 +291,15 @@ def _load_zip(path: Path, task: str | None) -> SB3Policy:
         raise CheckpointError(f"file {path} holds no policy; {KINDS}")
     if task is None:
         raise CheckpointError(f"{path} does not say which task it was trained for; name it with --task")
-    env = registry.make(task)
-    try:
-        spec = registry.policy_spec(env)
-    finally:
-        env.close()
     model_zip = path.read_bytes()
     beside = path.parent / NORMALIZE_PICKLE
     normalize = beside.read_bytes() if beside.exists() else None
     model = _load_model(model_zip, path)
+    env = registry.make(task, goal_env=isinstance(model.observation_space, spaces.Dict))
+    try:
+        spec = registry.policy_spec(env)
+    finally:
+        env.close()
     return SB3Policy(
         model, _load_normalize(normalize, beside),
         spec=spec, task=task, source=str(path), digest=sha256(model_zip + (normalize or b"")),
@@ -285,12 +317,14 @@ class _Family:
 
 
 def _families() -> tuple[_Family, ...]:
-    from sb3_contrib import TQC
+    from sb3_contrib import TQC, RecurrentPPO
     from stable_baselines3 import A2C, PPO, SAC, TD3
 
-    small: dict[str, Any] = {"buffer_size": 1}  # a replay buffer is of no use here
+    # A replay buffer is of no use here, and that of hindsight wants an environment.
+    small: dict[str, Any] = {"buffer_size": 1, "replay_buffer_class": None, "replay_buffer_kwargs": {}}
     return (
         _Family("stable_baselines3.common.policies", lambda data: PPO if "n_epochs" in data else A2C, {}),
+        _Family("sb3_contrib.common.recurrent.policies", lambda data: RecurrentPPO, {}),
         _Family("stable_baselines3.sac.policies", lambda data: SAC, small),
         _Family("stable_baselines3.td3.policies", lambda data: TD3, small),
         _Family("sb3_contrib.tqc.policies", lambda data: TQC, small),
@@ -311,8 +345,10 @@ def _load_model(model_zip: bytes, path: Path) -> BaseAlgorithm:
         raise CheckpointError(f"{path} is no intact stable-baselines3 model ({problem})") from problem
     families = {family.module: family for family in _families()}
     if module not in families:
-        kind = "a recurrent policy" if "recurrent" in module else f"a policy of {module or 'unknown origin'}"
-        raise CheckpointError(f"{path} holds {kind}, which cannot be loaded yet; PPO, A2C, SAC, TD3 and TQC can")
+        kind = module or "unknown origin"
+        raise CheckpointError(
+            f"{path} holds a policy of {kind}; PPO, RecurrentPPO, A2C, SAC, TD3 and TQC can be loaded"
+        )
     family = families[module]
     try:
         return family.loader(data).load(io.BytesIO(model_zip), device="cpu", seed=None, **family.options)
@@ -330,8 +366,8 @@ def _load_normalize(pickled: bytes | None, path: Path) -> VecNormalize | None:
         normalize = load_from_pkl(io.BytesIO(pickled))
     except Exception as problem:  # unpickling foreign data can raise anything
         raise CheckpointError(f"{path} cannot be loaded ({problem!r})") from problem
-    if not isinstance(normalize, VecNormalize) or isinstance(normalize.obs_rms, dict):
-        raise CheckpointError(f"{path} is no VecNormalize of flat observations; save it with VecNormalize.save")
+    if not isinstance(normalize, VecNormalize):
+        raise CheckpointError(f"{path} is no VecNormalize; save it with VecNormalize.save")
     return normalize
 
 
@@ -339,7 +375,7 @@ def _check_spaces(model: BaseAlgorithm, spec: PolicySpec, source: str) -> None:
     seen, act = model.observation_space, model.action_space
     size = int(getattr(act, "n", 0)) if spec.discrete else act.shape
     expected = round(float(spec.command_high[0] - spec.command_low[0])) + 1 if spec.discrete else (spec.action_size,)
-    if seen.shape != (spec.observation_size,) or size != expected:
+    if spaces.flatdim(seen) != spec.observation_size or size != expected or not _in_order(seen, spec):
         raise CheckpointError(
             f"{source} maps {seen} to {act}, and {spec.task} has {spec.observation_size} observations "
             f"and {'choices' if spec.discrete else 'actions'} {expected}; give the task it was trained for"
@@ -347,3 +383,11 @@ def _check_spaces(model: BaseAlgorithm, spec: PolicySpec, source: str) -> None:
     low, high = getattr(act, "low", spec.policy_low), getattr(act, "high", spec.policy_high)
     if not (np.allclose(low, spec.policy_low) and np.allclose(high, spec.policy_high)):
         raise CheckpointError(f"{source} acts in {act}, and {spec.task} in {spec.policy_low} to {spec.policy_high}")
+
+
+def _in_order(space: Any, spec: PolicySpec) -> bool:
+    """Whether the goals of a Dict lie in the flat vector where the spec has them."""
+    if not isinstance(space, spaces.Dict):
+        return True
+    where = registry.slices(space)
+    return all(where.get(name) == spec.observation_slices.get(name) for name in GOAL_TERMS)

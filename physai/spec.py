@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Float32 = NDArray[np.float32]
 Limits = tuple[float, ...]
+GOAL_TERMS = ("achieved_goal", "desired_goal")  # as Gymnasium-Robotics names them
 
 
 def limits(value: float | Limits, size: int) -> Limits:
@@ -109,6 +110,11 @@ class PolicySpec:
     actions: tuple[ActionSpec, ...]
     action_delay_s: float = 0.0
     physics: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def goal_env(self) -> bool:
+        """Whether the goal-conditioned variant of the task is meant: what is achieved and desired is observed."""
+        return {*GOAL_TERMS} <= {term.name for term in self.observations}
 
     @cached_property
     def observation_slices(self) -> dict[str, slice]:

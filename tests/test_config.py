@@ -54,6 +54,34 @@ def test_a_batch_that_does_not_divide_an_iteration_names_one_that_does():
     assert "give 256" in line
 
 
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["algorithm.name=sacc"], "algorithm.name: no algorithm 'sacc'; did you mean 'sac'?"),
+        (["algorithm.name=[1]"], "algorithm.name: no algorithm '[1]'; allowed: ppo, recurrent_ppo, sac, td3, tqc"),
+        (["algorithm.name=sac", "algorithm.gama=1"], "algorithm.gama: no such key; did you mean 'gamma'?"),
+        (["algorithm.name=td3", "algorithm.clip_range=1"], "no such key; only ppo and recurrent_ppo have it"),
+        (
+            ["algorithm.name=tqc", "algorithm.her={n_sample: 3}"],
+            "her.n_sample: no such key; did you mean 'n_sampled",
+        ),
+        (["algorithm.name=sac", "algorithm.tau=0"], "algorithm.tau: input should be greater than 0, and not 0"),
+        (["algorithm.name=sac", "algorithm.entropy=-1"], "algorithm.entropy: input should be 'auto', or input should"),
+        (["algorithm.name=td3", "algorithm.her={}"], "algorithm.her needs goals, and goal_env is false"),
+        (["algorithm.name=recurrent_ppo", "rollout.max_policy_lag=1"], "belongs to one policy version; give 0"),
+        (["algorithm.name=sac", "warm_start={}"], "warm_start clones into ppo, and algorithm.name is sac"),
+    ],
+)
+def test_each_algorithm_has_its_own_keys_and_ranges(overrides, said):
+    assert said in "\n".join(problems(None, "task=Pendulum-v1", *overrides))
+
+
+def test_a_batch_of_replayed_steps_need_not_divide_an_iteration():
+    config = RunConfig.load(None, ["task=Pendulum-v1", "algorithm.name=sac", "rollout.steps=1"])
+    assert config.algorithm.batch_size > config.steps_per_iteration == 16
+    assert RunConfig.load(None, ["task=a"]).algorithm.name == "ppo"
+
+
 def test_overrides_reach_into_sections_that_are_not_written():
     config = RunConfig.load(
         None, ["task=Pendulum-v1", "warm_start.rounds=2", "algorithm.learning_rate=1e-4", "stop.success=null"]

@@ -30,7 +30,7 @@ from physai.train.learner import Learner
 learn = Learner._learn
 def slowly(self, fragments, told):  # long enough to be killed in
     time.sleep(0.1)
-    learn(self, fragments)
+    learn(self, fragments, told)
     time.sleep(0.1)
 Learner._learn = slowly
 values = toys.small(storage=sys.argv[2], rollout={"max_policy_lag": int(sys.argv[3])}, **eval(sys.argv[4]))

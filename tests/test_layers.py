@@ -18,7 +18,7 @@ FOLDERS = {"physai": "physai", "physai_envs": "envs", "physai_assets": "assets",
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("physai physai.spec physai.errors", "physai_assets", "physai_configs"),
     (
-        "physai.config",
+        "physai.config physai.algorithm_config",
         "physai.storage",
         " ".join(f"physai_envs.{name}" for name in ("engine", "body", "world", "geometry")),
         "physai.deploy",
@@ -40,7 +40,7 @@ ROOMS = {
     "pybullet_data": {"physai_envs.engine"},
     "ray": {"physai.train", "physai.doctor"},
     "typer": {"physai.cli"},
-    "pydantic": {"physai.config"},
+    "pydantic": {"physai.config", "physai.algorithm_config"},
     "pyarrow": {"physai.storage"},
 }
 

@@ -11,7 +11,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from physai.config import RunConfig
 from physai.train import seeding
-from physai.train.algorithms.ppo import build
+from physai.train.algorithms.registry import build
 from physai.train.behaviour import Package
 from physai.train.normalizer import RunningNormalizer
 from physai.train.rollout import Job, RolloutWorker, digest

@@ -15,16 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import ArrayLike, NDArray
 
 from physai.deploy.files import MANIFEST, read_described, sha256
+from physai.deploy.graph import MODEL, Graph, check_graph, memory_from_json
 from physai.errors import BundleError
 from physai.spec import PolicySpec
 
 SCHEMA = "physai-bundle/1"
-MODEL, GOLDEN, RUN_RECORD = "policy.onnx", "golden.npz", "run"
-INPUT, OUTPUT = "observation", "command"
+GOLDEN, RUN_RECORD = "golden.npz", "run"
 GOLDEN_EPISODES = 2
 LIMIT_FIELDS = {"low": -inf, "high": inf, "policy_low": -inf, "policy_high": inf}
 
@@ -45,10 +44,10 @@ class Bundle:
     spec: PolicySpec
     manifest: Mapping[str, Any]
     digest: str
-    session: ort.InferenceSession
+    graph: Graph
 
     def act(self, observation: ArrayLike) -> Array:
-        """Returns the command for one observation.
+        """Returns the command for one observation: the next of an episode, where the policy remembers.
 
         The rate limits of the spec are not applied, for they depend on the command before; `physai.spec.ActionMap`
         applies them.
@@ -69,8 +68,12 @@ class Bundle:
         if not np.isfinite(values).all():
             bad = [name for name, part in self.spec.observation_slices.items() if not np.isfinite(values[part]).all()]
             raise ValueError(f"observation {', '.join(bad)} is not finite; no command was computed")
-        command: Array = self.session.run([OUTPUT], {INPUT: values[None]})[0][0]
+        command: Array = self.graph(values[None])[0]
         return command
+
+    def reset(self) -> None:
+        """Begins an episode: a recurrent policy forgets the one before."""
+        self.graph.reset()
 
 
 def load_bundle(path: str | Path) -> Bundle:
@@ -97,8 +100,10 @@ def _load(folder: Path) -> Bundle:
     for name in (MODEL, GOLDEN):
         if name not in files:
             raise ValueError(f"{MANIFEST} does not list {name}")
-    bundle = Bundle(folder, spec_from_json(manifest["policy"]), manifest, sha256(raw), open_session(files[MODEL]))
-    check_graph(bundle.session, bundle.spec)
+    model = manifest.get("model")
+    memory = memory_from_json(model.get("memory", []) if isinstance(model, dict) else [])
+    bundle = Bundle(folder, spec_from_json(manifest["policy"]), manifest, sha256(raw), Graph(files[MODEL], memory))
+    check_graph(bundle.graph, bundle.spec)
     _replay(bundle, read_golden(files[GOLDEN], bundle.spec))
     return bundle
 
@@ -153,42 +158,6 @@ def _with_infinities(term: Mapping[str, Any]) -> dict[str, Any]:
     return {name: limit(name, value) if name in LIMIT_FIELDS else value for name, value in term.items()}
 
 
-def open_session(model: bytes) -> ort.InferenceSession:
-    """Opens a graph on one thread that never spins: what a control loop needs, and the same bits every time.
-
-    Raises:
-        ValueError: if onnxruntime cannot read it.
-    """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.log_severity_level = 3  # errors reach the caller as exceptions; warnings would clutter its terminal
-    try:
-        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    except Exception as problem:  # onnxruntime's exceptions share no base class of their own
-        first_line = (str(problem).splitlines() or [type(problem).__name__])[0]
-        raise ValueError(f"onnxruntime cannot read {MODEL} ({first_line})") from problem
-
-
-def check_graph(session: ort.InferenceSession, spec: PolicySpec) -> None:
-    """Compares the graph's input and output with the spec.
-
-    Raises:
-        ValueError: if names, shapes or types differ.
-    """
-    number = "tensor(int64)" if spec.discrete else "tensor(float)"
-    expected = {
-        "input": [(INPUT, [1, spec.observation_size], "tensor(float)")],
-        "output": [(OUTPUT, [1, spec.action_size], number)],
-    }
-    for side, nodes in (("input", session.get_inputs()), ("output", session.get_outputs())):
-        found = [(node.name, list(node.shape), node.type) for node in nodes]
-        if found != expected[side]:
-            raise ValueError(f"the {side} of {MODEL} is {found} and the policy declares {expected[side]}")
-
-
 def read_golden(data: bytes, spec: PolicySpec) -> list[tuple[Array, Array]]:
     """Returns the recorded episodes as (observations (t, m), commands (t, k)).
 
@@ -227,6 +196,7 @@ def _replay(bundle: Bundle, episodes: list[tuple[Array, Array]]) -> None:
     if not isinstance(tolerance, float) or not 0.0 < tolerance < 1e-2:
         raise ValueError(f"the tolerance of {GOLDEN} is {tolerance!r}; it must be a small positive number")
     for index, (observations, commands) in enumerate(episodes):
+        bundle.reset()
         for step, (observation, command) in enumerate(zip(observations, commands, strict=True)):
             error = command_error(bundle.spec, bundle.act(observation), command)
             if not (error <= tolerance).all():  # written so that NaN fails
@@ -236,3 +206,4 @@ def _replay(bundle: Bundle, episodes: list[tuple[Array, Array]]) -> None:
                     f"on this machine it computes another {term!r} than recorded "
                     f"(golden episode {index}, step {step}, difference {error[worst]:.2g} of {tolerance:g} allowed)"
                 )
+    bundle.reset()

@@ -160,7 +160,7 @@ def _equip(job: Job) -> tuple[gym.Env[Any, Any], Policy]:
         raise ConfigError(f"{job.source} changed while it was evaluated; evaluate it when nothing writes to it")
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)  # workers share the cores; and one thread gives the same bits anywhere
-    return registry.make(job.task), policy
+    return registry.make(job.task, goal_env=policy.spec.goal_env), policy
 
 
 def _play_one(job: Job, seed: int) -> EpisodeRecord:

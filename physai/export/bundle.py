@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from physai.deploy.bundle import GOLDEN, GOLDEN_EPISODES, INPUT, MODEL, OUTPUT, SCHEMA, load_bundle, spec_to_json
+from physai.deploy.bundle import GOLDEN, GOLDEN_EPISODES, SCHEMA, load_bundle, spec_to_json
 from physai.deploy.files import MANIFEST, canonical_json, describe, sha256
+from physai.deploy.graph import INPUT, MODEL, NEXT, OUTPUT
 from physai.errors import ExportError, StorageError
 from physai.evaluate.progress import Meter
 from physai.evaluate.provenance import versions
@@ -61,6 +62,7 @@ def describe_policy(policy: SB3Policy, model: bytes, parity: Parity) -> dict[str
     spec = policy.spec
     number = "int64" if spec.discrete else "float32"
     recorded = parity.episodes[:GOLDEN_EPISODES]
+    kept = [{"name": name, "shape": list(shape), "dtype": "float32"} for name, shape in policy.memory.items()]
     return {
         "schema": SCHEMA,
         "name": registry.slug(spec.task),
@@ -73,8 +75,12 @@ def describe_policy(policy: SB3Policy, model: bytes, parity: Parity) -> dict[str
             "deterministic": True,
             "opset": OPSET,
             "n_params": parameters(model),
-            "inputs": [{"name": INPUT, "shape": [1, spec.observation_size], "dtype": "float32"}],
-            "outputs": [{"name": OUTPUT, "shape": [1, spec.action_size], "dtype": number}],
+            "inputs": [{"name": INPUT, "shape": [1, spec.observation_size], "dtype": "float32"}, *kept],
+            "outputs": [
+                {"name": OUTPUT, "shape": [1, spec.action_size], "dtype": number},
+                *({**part, "name": NEXT + part["name"]} for part in kept),
+            ],
+            **({"memory": kept} if kept else {}),
         },
         "parity": {
             "episodes": len(parity.episodes),

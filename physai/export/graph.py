@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import torch
 
-from physai.deploy.bundle import INPUT, OUTPUT
+from physai.deploy.graph import INPUT, NEXT, OUTPUT
 from physai.errors import ExportError
 from physai.export.network import CommandNetwork
 from physai.policy import SB3Policy
@@ -21,11 +21,13 @@ OPSET = 18  # the lowest that torch writes without converting, so the one that m
 def export_graph(policy: SB3Policy) -> bytes:
     """Returns ``policy.onnx``: raw observation (1, m) to command (1, k), normaliser and limits inside.
 
+    What a recurrent policy remembers goes in after the observation and comes out after the command.
+
     Raises:
         ExportError: if torch cannot export the network.
     """
     network = CommandNetwork(policy.head, policy.normalizer, policy.spec).eval()
-    example = torch.zeros(1, policy.spec.observation_size)
+    example = torch.zeros(1, policy.spec.observation_size), *map(torch.zeros, network.memory.values())
     stream = io.BytesIO()
     exporter_log = logging.getLogger("torch.onnx")
     level = exporter_log.level
@@ -34,8 +36,9 @@ def export_graph(policy: SB3Policy) -> bytes:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # notes to the exporter's developers, of no use to the caller
             program = torch.onnx.export(
-                network, (example,), dynamo=True, external_data=False, opset_version=OPSET, verbose=False,
-                input_names=[INPUT], output_names=[OUTPUT],
+                network, example, dynamo=True, external_data=False, opset_version=OPSET, verbose=False,
+                input_names=[INPUT, *network.memory],
+                output_names=[OUTPUT, *(NEXT + name for name in network.memory)],
             )  # fmt: skip
         if program is None:
             raise ExportError("torch returned no ONNX program; report it with the policy's configuration")

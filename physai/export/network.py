@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import CombinedExtractor
 from stable_baselines3.common.vec_env import VecNormalize
 from stable_baselines3.sac.policies import SACPolicy
 from stable_baselines3.td3.policies import TD3Policy
@@ -23,12 +24,18 @@ from physai.errors import CheckpointError
 from physai.spec import PolicySpec
 
 
+def _features(extractor: nn.Module) -> nn.Module:
+    """Returns what stable-baselines3 does before the first layer; a Dict of goals comes here flat, in its order."""
+    return nn.Flatten() if isinstance(extractor, CombinedExtractor) else extractor
+
+
 class ActorCriticHead(nn.Module):
     """PPO and A2C: mean of the action distribution, or the index of the likeliest choice."""
 
     def __init__(self, policy: ActorCriticPolicy, discrete: bool) -> None:
         super().__init__()
-        self.features, self.body, self.last = policy.pi_features_extractor, policy.mlp_extractor, policy.action_net
+        self.features, self.body = _features(policy.pi_features_extractor), policy.mlp_extractor
+        self.last = policy.action_net
         self.discrete, self.squashed = discrete, bool(policy.squash_output)
 
     def forward(self, observation: torch.Tensor) -> torch.Tensor:
@@ -46,7 +53,7 @@ class SACHead(nn.Module):
 
     def __init__(self, actor: Any) -> None:
         super().__init__()
-        self.features, self.body, self.last = actor.features_extractor, actor.latent_pi, actor.mu
+        self.features, self.body, self.last = _features(actor.features_extractor), actor.latent_pi, actor.mu
 
     def forward(self, observation: torch.Tensor) -> torch.Tensor:
         """Maps normalised observations (n, m) to actions (n, k)."""
@@ -60,11 +67,31 @@ class TD3Head(nn.Module):
 
     def __init__(self, actor: Any) -> None:
         super().__init__()
-        self.features, self.body = actor.features_extractor, actor.mu
+        self.features, self.body = _features(actor.features_extractor), actor.mu
 
     def forward(self, observation: torch.Tensor) -> torch.Tensor:
         """Maps normalised observations (n, m) to actions (n, k)."""
         return self.body(self.features(observation))
+
+
+class RecurrentHead(nn.Module):
+    """RecurrentPPO: the same as `ActorCriticHead`, and what the actor remembers, two tensors (layers, 1, size)."""
+
+    def __init__(self, policy: Any, discrete: bool) -> None:
+        super().__init__()
+        self.features, self.lstm = _features(policy.pi_features_extractor), policy.lstm_actor
+        self.body, self.last = policy.mlp_extractor, policy.action_net
+        self.discrete, self.squashed = discrete, bool(policy.squash_output)
+        layers, _, size = policy.lstm_hidden_state_shape
+        self.memory = {"hidden": (layers, 1, size), "cell": (layers, 1, size)}
+
+    def forward(self, observation: torch.Tensor, *memory: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Maps a normalised observation (1, m) to an action (1, k), and the memory to that of the next step."""
+        latent, (hidden, cell) = self.lstm(self.features(observation).unsqueeze(0), memory)
+        action = self.last(self.body.forward_actor(latent.squeeze(0)))
+        if self.discrete:
+            return torch.argmax(action, dim=-1, keepdim=True), hidden, cell
+        return torch.tanh(action) if self.squashed else action, hidden, cell
 
 
 def deterministic_head(model: BaseAlgorithm, discrete: bool) -> nn.Module:
@@ -73,16 +100,21 @@ def deterministic_head(model: BaseAlgorithm, discrete: bool) -> nn.Module:
     Raises:
         CheckpointError: if there is none for this policy class.
     """
+    from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
     from sb3_contrib.tqc.policies import TQCPolicy
 
     policy = model.policy.eval()
+    if isinstance(policy, RecurrentActorCriticPolicy):
+        return RecurrentHead(policy, discrete)
     if isinstance(policy, ActorCriticPolicy):
         return ActorCriticHead(policy, discrete)
     if isinstance(policy, (SACPolicy, TQCPolicy)):
         return SACHead(policy.actor)
     if isinstance(policy, TD3Policy):
         return TD3Head(policy.actor)
-    raise CheckpointError(f"policies of class {type(policy).__name__} are not supported; use PPO, A2C, SAC, TD3 or TQC")
+    raise CheckpointError(
+        f"policies of class {type(policy).__name__} are not supported; use PPO, RecurrentPPO, A2C, SAC, TD3 or TQC"
+    )
 
 
 @dataclass(frozen=True)
@@ -104,7 +136,9 @@ class Normalizer:
         if normalize is None or not normalize.norm_obs:
             return None
         moments: Any = normalize.obs_rms
-        return cls(moments.mean, np.sqrt(moments.var + normalize.epsilon), float(normalize.clip_obs))
+        parts = [moments[name] for name in normalize.observation_space] if isinstance(moments, dict) else [moments]
+        mean, var = (np.concatenate([getattr(part, name) for part in parts]) for name in ("mean", "var"))
+        return cls(mean, np.sqrt(var + normalize.epsilon), float(normalize.clip_obs))
 
     def __call__(self, observation: NDArray[np.float32]) -> NDArray[np.float32]:
         """Normalises (n, m)."""
@@ -112,11 +146,16 @@ class Normalizer:
 
 
 class CommandNetwork(nn.Module):
-    """Raw observation (1, m) in SI units to command (1, k) in engineering units: what a bundle's graph computes."""
+    """Raw observation (1, m) in SI units to command (1, k) in engineering units: what a bundle's graph computes.
+
+    Attributes:
+        memory: shapes of what it remembers, by name; it takes and returns them after the rest.
+    """
 
     def __init__(self, head: nn.Module, normalizer: Normalizer | None, spec: PolicySpec) -> None:
         super().__init__()
         self.head, self.discrete, self.squashed = head, spec.discrete, bool(head.squashed)
+        self.memory: dict[str, tuple[int, ...]] = getattr(head, "memory", {})
         self.clip = None if normalizer is None else normalizer.clip
         if normalizer is not None:
             # The mean in two parts keeps the digits that float32 would lose where it is large beside the deviation.
@@ -136,13 +175,18 @@ class CommandNetwork(nn.Module):
     def _constant(self, name: str, values: NDArray[Any]) -> None:
         self.register_buffer(name, torch.as_tensor(values, dtype=torch.float32))
 
-    def forward(self, observation: torch.Tensor) -> torch.Tensor:
-        """Computes the command."""
+    def forward(self, observation: torch.Tensor, *memory: torch.Tensor) -> Any:
+        """Computes the command, and what is remembered."""
         seen = observation
         if self.clip is not None:
             seen = ((seen - self.mean_coarse) - self.mean_fine) / self.deviation
             seen = torch.clamp(seen, -self.clip, self.clip)
-        action = self.head(seen)
+        if not self.memory:
+            return self._command(self.head(seen))
+        action, *following = self.head(seen, *memory)
+        return self._command(action), *following
+
+    def _command(self, action: torch.Tensor) -> torch.Tensor:
         if self.discrete:
             return action
         if self.squashed:

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from physai.deploy.bundle import INPUT, OUTPUT, acts_in_commands, command_error, open_session
+from physai.deploy.bundle import acts_in_commands, command_error
+from physai.deploy.graph import Graph
 from physai.errors import ExportError
 from physai.evaluate.episodes import play
 from physai.evaluate.progress import Meter
@@ -48,7 +49,7 @@ class Lockstep:
 
     def __init__(self, model: bytes, policy: SB3Policy) -> None:
         self.spec = policy.spec
-        self._session, self._policy = open_session(model), policy
+        self._graph, self._policy = Graph(model, policy.memory), policy
         self.observations: list[NDArray[np.float32]] = []
         self.commands: list[NDArray[Any]] = []
         self.error = np.zeros(policy.spec.action_size)
@@ -56,11 +57,13 @@ class Lockstep:
     def reset(self) -> None:
         """Begins the next episode."""
         self.observations, self.commands = [], []
+        self._graph.reset()
+        self._policy.reset()
 
     def act(self, observations: NDArray[Any]) -> NDArray[Any]:
         """Maps one observation (1, m) to one action (1, k) in the policy's range."""
         seen = observations.astype(np.float32)
-        command = self._session.run([OUTPUT], {INPUT: seen})[0]
+        command = self._graph(seen)
         error = command_error(self.spec, command, self._reference(seen))[0]
         # NaN must count as the worst, and maximum passes it on.
         self.error = np.maximum(self.error, error)
@@ -69,9 +72,7 @@ class Lockstep:
         return command if acts_in_commands(self.spec) else self.spec.to_action(command)
 
     def _reference(self, observation: NDArray[np.float32]) -> NDArray[Any]:
-        policy = self._policy
-        seen = observation if policy.normalize is None else policy.normalize.normalize_obs(observation)
-        action = np.asarray(policy.model.predict(seen, deterministic=True)[0]).reshape(1, self.spec.action_size)
+        action = self._policy.predict(observation)
         if acts_in_commands(self.spec):
             return action
         spec = self.spec
@@ -86,7 +87,7 @@ def compare(model: bytes, policy: SB3Policy, meter: Meter) -> Parity:
     """
     lockstep = Lockstep(model, policy)
     episodes = []
-    env = registry.make(policy.task)
+    env = registry.make(policy.task, goal_env=policy.spec.goal_env)
     try:
         for seed in range(TEST_SEED_START, TEST_SEED_START + EPISODES):
             play(env, lockstep, seed)

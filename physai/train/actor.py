@@ -13,8 +13,7 @@ from ray.actor import ActorHandle
 from physai.config import RunConfig
 from physai.train.behaviour import Package
 from physai.train.quarantine import Place, Watched, without
-from physai.train.rollout import RolloutWorker
-from physai_envs import registry
+from physai.train.rollout import RolloutWorker, make_env
 
 
 class Witness:
@@ -77,9 +76,9 @@ class RolloutActor:
         def tell(place: Place) -> None:
             ray.get(who.note.remote(name, place))  # has arrived before anything can happen
 
-        def make(task: str) -> Any:
+        def make(config: RunConfig) -> Any:
             tell(Place(None, 0))
-            return Watched(registry.make(task), tell)
+            return Watched(make_env(config), tell)
 
         worker = RolloutWorker(self._config, make)
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
@@ -17,6 +17,7 @@ from physai.config import RunConfig
 from physai.spec import PolicySpec
 from physai.train.algorithms.network import Network
 from physai.train.algorithms.ppo import policy_arguments
+from physai.train.fragment import Fragment, Job, OnPolicyFragment, Trace
 from physai.train.normalizer import Frozen
 
 
@@ -35,8 +36,48 @@ class Package:
     skip: frozenset[int] = frozenset()
 
 
+class Behaviour(Protocol):
+    """What actors ask of an algorithm: actions, and what a fragment must carry for the learner.
+
+    Attributes:
+        discrete: whether actions are choices.
+        fragment: class of fragments, whose own fields `describe` returns.
+    """
+
+    discrete: bool
+    fragment: type[Fragment]
+
+    def load(self, package: Package) -> None:
+        """Takes over a policy version and its statistics."""
+        ...
+
+    def begin(self, job: Job, n: int) -> None:
+        """Begins the fragment of a job, of `n` environments; PyTorch's generator has been seeded for it."""
+        ...
+
+    def sample(self, observations: NDArray[np.float32], starts: NDArray[np.bool_]) -> NDArray[Any]:
+        """Draws actions (n, k), or (n,) for choices, for raw observations (n, m); `starts`: of which episodes begin."""
+        ...
+
+    def describe(self, trace: Trace) -> dict[str, Any]:
+        """Returns the arrays of the fragment that has been sampled."""
+        ...
+
+    def memory(self) -> NDArray[np.float32] | None:
+        """Returns what the policy remembers after the fragment, (n, ...); None if it remembers nothing."""
+        ...
+
+    def best(self, observations: NDArray[np.float32]) -> NDArray[Any]:
+        """Returns the deterministic actions (n, k), or (n,) for choices; the next of an episode if it remembers."""
+        ...
+
+    def forget(self) -> None:
+        """Begins an episode of deterministic actions."""
+        ...
+
+
 class BehaviourPolicy:
-    """Computes actions, values and log-probabilities of one policy version.
+    """PPO: computes actions, values and log-probabilities of one policy version.
 
     Args:
         config: of the run; it decides the network.
@@ -44,47 +85,73 @@ class BehaviourPolicy:
         action_space: a flat box or a number of choices.
     """
 
+    fragment: type[Fragment] = OnPolicyFragment
+
     def __init__(self, config: RunConfig, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> None:
         Distribution.set_default_validate_args(False)  # the checks cost as much as the network
         arguments = policy_arguments(config.algorithm, action_space)
         policy: Any = ActorCriticPolicy(observation_space, action_space, lambda _: 0.0, **arguments)
         policy.set_training_mode(False)
-        self.policy = policy
+        self.policy, self._gamma = policy, np.float32(config.algorithm.gamma)
         self.discrete = isinstance(action_space, gym.spaces.Discrete)
         self._actor = Network(policy.mlp_extractor.policy_net, policy.action_net)
         self._critic = Network(policy.mlp_extractor.value_net, policy.value_net)
         self._loaded: tuple[str, int] | None = None
+        self._normalizer: Frozen | None = None
         self._std = torch.zeros(0)
+        self._steps: list[tuple[NDArray[Any], ...]] = []  # observations, values, means (or logits) of this fragment
 
     def load(self, package: Package) -> None:
         """Takes over a policy version."""
         if self._loaded == (package.learner, package.version):
             return
+        take_over(self.policy, package.weights)
         with torch.no_grad():
-            for name, value in self.policy.state_dict().items():
-                # Arrays from the object store are read-only, which torch warns about; parameters are small.
-                value.copy_(torch.from_numpy(np.array(package.weights[name])))
             if not self.discrete:
                 self._std = self.policy.log_std.exp()
-        self._loaded = (package.learner, package.version)
+        self._normalizer, self._loaded = package.normalizer, (package.learner, package.version)
 
-    def sample(self, observations: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[np.float32], NDArray[Any]]:
-        """Draws actions as `ActorCriticPolicy.forward` does, with the same use of PyTorch's generator.
+    def _seen(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
+        return observations if self._normalizer is None else self._normalizer.observations(observations)
 
-        Args:
-            observations: (n, m), normalised.
+    def begin(self, job: Job, n: int) -> None:
+        """Begins a fragment."""
+        self._steps = []
 
-        Returns:
-            actions (n, k), or (n,) for choices; values (n,); mean actions (n, k), or logits (n, choices). `log_probs`
-            takes the last, for many steps at once.
-        """
-        seen = torch.from_numpy(observations)
+    def sample(self, observations: NDArray[np.float32], starts: NDArray[np.bool_]) -> NDArray[Any]:
+        """Draws actions as `ActorCriticPolicy.forward` does, with the same use of PyTorch's generator."""
+        normalized = self._seen(observations)
+        seen = tensor(normalized)
         values, mean = self._critic(seen), self._actor(seen)
         if self.discrete:
             actions = Categorical(logits=mean).sample()
         else:
             actions = mean + torch.empty(mean.shape).normal_() * self._std
-        return actions.numpy(), values.flatten().numpy(), mean.numpy()
+        self._steps.append((normalized, values.flatten().numpy(), mean.numpy()))
+        return actions.numpy()
+
+    def describe(self, trace: Trace) -> dict[str, Any]:
+        """Returns the fields of `OnPolicyFragment`."""
+        observations, values, means = (np.stack(arrays) for arrays in zip(*self._steps, strict=True))
+        rewards = trace.rewards if self._normalizer is None else self._normalizer.rewards(trace.rewards)
+        for t, e, observation, cut_off in trace.ended:
+            if cut_off:
+                # One by one and not as a batch: matrix products of another height differ in the last bit.
+                rewards[t, e] += self._gamma * self.values(self._seen(observation[None]))[0]
+        return {
+            "observations": observations,
+            "actions": trace.actions,
+            "rewards": rewards,
+            "episode_starts": trace.episode_starts,
+            "values": values,
+            "log_probs": self.log_probs(trace.actions[..., 0] if self.discrete else trace.actions, means),
+            "last_values": self.values(self._seen(trace.last)),
+            "last_dones": trace.last_dones,
+        }
+
+    def memory(self) -> None:
+        """Returns None: nothing is remembered."""
+        return
 
     def log_probs(self, actions: NDArray[Any], means: NDArray[Any]) -> NDArray[np.float32]:
         """Returns the log-probabilities of drawn actions; the last axis is that of the elements or choices."""
@@ -93,14 +160,30 @@ class BehaviourPolicy:
             return Categorical(logits=mean).log_prob(drawn).numpy()
         return Normal(mean, self._std.expand_as(mean)).log_prob(drawn).sum(dim=-1).numpy()
 
-    def mean(self, observations: NDArray[np.float32]) -> NDArray[Any]:
+    def best(self, observations: NDArray[np.float32]) -> NDArray[Any]:
         """Returns the most likely actions (n, k), or (n,) for choices."""
-        logits = self._actor(torch.from_numpy(observations))
+        logits = self._actor(tensor(self._seen(observations)))
         return (logits.argmax(dim=1) if self.discrete else logits).numpy()
+
+    def forget(self) -> None:
+        """Does nothing: there is no memory."""
 
     def values(self, observations: NDArray[np.float32]) -> NDArray[np.float32]:
         """Returns the values (n,) of normalised observations (n, m)."""
-        return self._critic(torch.from_numpy(observations)).flatten().numpy()
+        return self._critic(tensor(observations)).flatten().numpy()
+
+
+def take_over(module: torch.nn.Module, weights: Mapping[str, NDArray[Any]]) -> None:
+    """Copies weights into a module in place: views of them stay valid."""
+    with torch.no_grad():
+        for name, value in module.state_dict().items():
+            # Arrays from the object store are read-only, which torch warns about; parameters are small.
+            value.copy_(torch.from_numpy(np.array(weights[name])))
+
+
+def tensor(array: NDArray[Any]) -> torch.Tensor:
+    """Copies an array to where torch keeps its own: the last bit of a matrix product depends on the alignment."""
+    return torch.tensor(array)
 
 
 class Deterministic:
@@ -108,20 +191,20 @@ class Deterministic:
 
     Args:
         policy: with the version loaded.
-        normalizer: statistics of that version.
         spec: of the task.
     """
 
-    def __init__(self, policy: BehaviourPolicy, normalizer: Frozen, spec: PolicySpec) -> None:
-        self.policy, self.normalizer, self.spec = policy, normalizer, spec
+    def __init__(self, policy: Behaviour, spec: PolicySpec) -> None:
+        self.policy, self.spec = policy, spec
 
     def act(self, observations: NDArray[Any]) -> NDArray[Any]:
         """Maps raw observations (n, m) to actions (n, k) in the policy's range."""
         with torch.inference_mode():
-            actions = self.policy.mean(self.normalizer.observations(observations.astype(np.float32)))
+            actions = self.policy.best(observations.astype(np.float32))
         if self.policy.discrete:
             return actions.reshape(-1, 1)
         return np.clip(actions, self.spec.policy_low, self.spec.policy_high)
 
     def reset(self) -> None:
-        """Forgets nothing: the policy has no memory."""
+        """Begins an episode."""
+        self.policy.forget()

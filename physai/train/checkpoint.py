@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from physai.deploy.files import MANIFEST, canonical_json, describe, read_described
 from physai.errors import CheckpointError, StorageError
 from physai.storage import Storage, place, reason
-from physai.train.rollout import EnvState, GroupState
+from physai.train.fragment import EnvState, GroupState
 
 BEST = "best.json"
 log = logging.getLogger("physai")
@@ -169,6 +169,8 @@ def pack_state(state: Mapping[str, Any], groups: Mapping[int, GroupState]) -> by
         ]
         for e, env in enumerate(envs):
             arrays[f"actions/{group}/{e}"], arrays[f"observation/{group}/{e}"] = env.actions, env.observation
+            if env.memory is not None:
+                arrays[f"memory/{group}/{e}"] = env.memory
     return pack_arrays({"json": np.frombuffer(json.dumps(described).encode(), np.uint8), **arrays})
 
 
@@ -178,7 +180,12 @@ def unpack_state(data: bytes) -> tuple[dict[str, Any], dict[int, GroupState]]:
         state = json.loads(arrays["json"].tobytes())
         groups = {
             int(group): tuple(
-                EnvState(**env, actions=arrays[f"actions/{group}/{e}"], observation=arrays[f"observation/{group}/{e}"])
+                EnvState(
+                    **env,
+                    actions=arrays[f"actions/{group}/{e}"],
+                    observation=arrays[f"observation/{group}/{e}"],
+                    memory=arrays.get(f"memory/{group}/{e}"),
+                )
                 for e, env in enumerate(envs)
             )
             for group, envs in state.pop("groups").items()

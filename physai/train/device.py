@@ -50,6 +50,8 @@ def choose(
     """
     if not torch.cuda.is_available():
         return "cpu", NO_GPU
+    if config.algorithm.name != "ppo":
+        return "cpu", f"{config.algorithm.name} is not measured; learner.device=cuda makes it learn on the GPU"
     torch.set_num_threads(config.learner.threads)
     rollout = config.rollout.model_copy(update={"groups": config.rollout.groups // learners})
     algorithm = config.algorithm.model_copy(update={"batch_size": max(2, config.algorithm.batch_size // learners)})

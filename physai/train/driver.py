@@ -13,7 +13,7 @@ from types import FrameType
 from typing import Any
 
 from physai.config import RunConfig
-from physai.errors import ClusterError, PhysaiError
+from physai.errors import ClusterError, ConfigError, PhysaiError
 from physai.storage import Storage
 from physai.train import device, warm_start
 from physai.train.outcome import Interface, Outcome
@@ -80,11 +80,16 @@ def inspect(config: RunConfig) -> Interface:
         TaskError: if it does not exist or is of a kind that cannot be trained.
         ConfigError: if the configuration asks for what it does not have.
     """
-    env = registry.make(config.task)
+    env = registry.make(config.task, goal_env=config.goal_env)
     try:
         if config.warm_start is not None:
             warm_start.check(env, config.task)
-        return Interface(env.observation_space, env.action_space, registry.policy_spec(env))
+        goals = registry.goal_space(env)
+        if config.goal_env and goals is None:
+            raise ConfigError(f"{config.task} is not goal-conditioned; remove goal_env and algorithm.her")
+        hindsight = getattr(config.algorithm, "her", None) is not None
+        space = goals if hindsight else env.observation_space
+        return Interface(space, env.action_space, registry.policy_spec(env))
     finally:
         env.close()
 

@@ -17,15 +17,17 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import gymnasium as gym
 import torch
 from numpy.typing import NDArray
 
 from physai.config import RunConfig
 from physai.errors import CheckpointError, ClusterError, PhysaiError
 from physai.train import seeding, state, warm_start
-from physai.train.algorithms.ppo import build
+from physai.train.algorithms.registry import Algorithm, build
 from physai.train.behaviour import Package
 from physai.train.collective import Collective
+from physai.train.fragment import Fragment, GroupState, Job
 from physai.train.judge import judge
 from physai.train.normalizer import RunningNormalizer
 from physai.train.outcome import Interface, LearningError, Outcome, StopAskedError
@@ -33,7 +35,6 @@ from physai.train.progress import Board
 from physai.train.quarantine import Crash, Quarantine
 from physai.train.recorder import Recorder
 from physai.train.report import Window, training_row
-from physai.train.rollout import Fragment, GroupState, Job
 from physai.train.run_dir import QUARANTINE, RunFolder
 from physai.train.summary import Summary
 from physai.train.work import Fleet
@@ -65,16 +66,16 @@ class Learner:
     ) -> None:
         self.config, self.interface, self.fleet, self.run_folder, self.board = config, interface, fleet, run, board
         self.collective = collective or Collective()
-        self.model = build(
+        self.model: Algorithm = build(
             config, interface.observation_space, interface.action_space, collective=self.collective, device=device
         )
-        shape = interface.observation_space.shape or ()
+        shape = (gym.spaces.flatdim(interface.observation_space),)
         self.normalizer = RunningNormalizer(config.normalizer, config.algorithm.gamma, shape)
         self.groups: dict[int, GroupState] = {}
         self.iteration = 0  # complete ones
         self.version = 0  # of policy and statistics
         self.measured_at = 0  # steps at the last measurement
-        self.primed = not (config.normalizer.observations or config.normalizer.rewards)
+        self.primed = self.model.replays or not (config.normalizer.observations or config.normalizer.rewards)
         self.cloned = config.warm_start is None
         self.dropped = self.restarts = self.redone = 0
         self.quarantine = Quarantine()
@@ -261,32 +262,24 @@ class Learner:
     def _learn(self, fragments: Sequence[Fragment], told: Sequence[Summary]) -> None:
         started = time.perf_counter()
         self.board.phase(f"iteration {self.iteration + 1}: learning")
-        model, stop = self.model, max(1, self.config.stop.steps)
+        model = self.model
         if not self.primed:  # collected with statistics of nothing: good for the statistics alone
             self.primed = True
             model.num_timesteps += sum(summary.steps for summary in told)
         else:
             seeding.seed_learner(self.config.seed, seeding.LEARNING, self.iteration)
-            model.fragments, model.episodes = fragments, [episode for s in told for episode in s.episodes]
-            callback = model._init_callback(None)
-            model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
-            model.fragments = ()
-            model._update_current_progress_remaining(min(model.num_timesteps, stop), stop)
-            model.learn_values_only(self._updates < self.config.algorithm.value_warmup_iterations)
-            model.train()
+            model.ingest(fragments, [episode for summary in told for episode in summary.episodes])
+            model.update(self.normalizer)
             self._check_finite()
         self.iteration += 1
         self._busy = time.perf_counter() - started
 
-    @property
-    def _updates(self) -> int:
-        """Iterations that were learnt from."""
-        return int(self.model._n_updates) // self.config.algorithm.epochs
-
     def _check_finite(self) -> None:
-        loss = float(self.model.logger.name_to_value["train/loss"])
+        told = self.model.logger.name_to_value
+        losses = [float(value) for name, value in told.items() if name.endswith("loss")]
         vector = torch.nn.utils.parameters_to_vector(self.model.policy.parameters())
-        if not (math.isfinite(loss) and bool(torch.isfinite(vector).all())):
+        if not (all(map(math.isfinite, losses)) and bool(torch.isfinite(vector).all())):
+            loss = next((value for value in losses if not math.isfinite(value)), math.nan)
             saved = self._saved_at >= 0
             kept = f"checkpoint {self._saved_at:06d} is from before" if saved else "there was no checkpoint yet"
             raise LearningError(

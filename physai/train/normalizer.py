@@ -16,9 +16,10 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 from stable_baselines3.common.running_mean_std import RunningMeanStd
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 from physai.config import NormalizerConfig
+from physai_envs import registry
 
 EPSILON = 1e-8  # as in VecNormalize
 
@@ -97,14 +98,22 @@ class RunningNormalizer:
     def vecnormalize(self, observation_space: gym.Space[Any], action_space: gym.Space[Any]) -> bytes:
         """Returns a pickled VecNormalize that plain stable-baselines3 loads; it is frozen."""
         stub = DummyVecEnv([lambda: SpacesOnly(observation_space, action_space)])
+        return pickle.dumps(self.wrap(stub))
+
+    def wrap(self, env: VecEnv) -> VecNormalize:
+        """Wraps an environment, whose observations may be a Dict, in the frozen statistics of now."""
         normalize = VecNormalize(
-            stub, training=False, norm_obs=self.config.observations, norm_reward=self.config.rewards,
+            env, training=False, norm_obs=self.config.observations, norm_reward=self.config.rewards,
             clip_obs=self.config.clip, clip_reward=self.config.clip, gamma=self.gamma, epsilon=EPSILON,
         )  # fmt: skip
+        self.refresh(normalize)
+        return normalize
+
+    def refresh(self, normalize: VecNormalize) -> None:
+        """Gives the statistics of now to what `wrap` returned."""
         if self.config.observations:
-            normalize.obs_rms = self.observation_moments
+            normalize.obs_rms = _split(self.observation_moments, normalize.observation_space)
         normalize.ret_rms = self.return_moments
-        return pickle.dumps(normalize)
 
     def npz(self) -> bytes:
         """Returns the statistics as a numpy archive without pickle."""
@@ -128,6 +137,17 @@ class RunningNormalizer:
         seen.count = float(arrays["count"])
         returns.mean, returns.var = np.array(arrays["return_mean"]), np.array(arrays["return_var"])
         returns.count = float(arrays["return_count"])
+
+
+def _split(moments: RunningMeanStd, space: gym.Space[Any]) -> Any:
+    """Returns the moments as VecNormalize keeps them: for a Dict, those of each part of the flat vector."""
+    if not isinstance(space, gym.spaces.Dict):
+        return moments
+    parts = {}
+    for name, where in registry.slices(space).items():
+        part = parts[name] = RunningMeanStd(shape=moments.mean[where].shape)
+        part.mean, part.var, part.count = moments.mean[where], moments.var[where], moments.count
+    return parts
 
 
 class SpacesOnly(gym.Env[Any, Any]):

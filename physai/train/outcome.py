@@ -22,7 +22,7 @@ class StopAskedError(Exception):
 
 @dataclass(frozen=True)
 class Interface:
-    """What the learner must know of the environment."""
+    """What the learner must know of the environment. Observations are flat, or a Dict of goals for hindsight."""
 
     observation_space: gym.Space[Any]
     action_space: gym.Space[Any]

@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 SILENT_S = 2.0
+LINE_EVERY_S = 1.0  # iterations with a replay buffer take a tenth of a second
 LOOK_EVERY_S = 5.0  # at the nodes: a question to the head node, too dear for every iteration
 MOST_LOST = 3  # nodes that are shown; on spot instances many come and go
 NARROW = 60  # columns of a terminal in which the table of nodes has only the most important ones
@@ -69,6 +70,7 @@ class TerminalBoard:
         self.title, self.shown = title, shown
         self.stop_asked = threading.Event()
         self._phase, self._row, self._since, self._last = "", {}, time.monotonic(), 0.0
+        self._told = float("-inf")
         self._console = Console(stderr=True)
         self._live: Live | None = None
         self._ended = threading.Event()
@@ -109,7 +111,8 @@ class TerminalBoard:
     def show(self, row: Row) -> None:
         """Shows the figures of an iteration."""
         self._row = dict(row)
-        if self._live is None and self.shown:
+        if self._live is None and self.shown and time.monotonic() - self._told >= LINE_EVERY_S:
+            self._told = time.monotonic()
             self._line(line(row))
 
     def stopping(self) -> bool:

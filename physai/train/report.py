@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from physai.train.rollout import Episode
+from physai.train.fragment import Episode
 from physai.train.summary import Summary
 
 EPISODES = 100

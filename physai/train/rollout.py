@@ -21,38 +21,18 @@ from numpy.typing import NDArray
 from physai.config import RunConfig
 from physai.errors import EpisodeError
 from physai.train import seeding
-from physai.train.behaviour import BehaviourPolicy, Package
+from physai.train.algorithms.registry import build_behaviour
+from physai.train.behaviour import Behaviour, Package
+from physai.train.fragment import EnvState, Episode, Fragment, GroupState, Job, Trace
 from physai.train.normalizer import Moments
 from physai_envs import registry
 
-Make = Callable[[str], gym.Env[Any, Any]]
+Make = Callable[[RunConfig], gym.Env[Any, Any]]
 
 
-@dataclass(frozen=True)
-class Episode:
-    """A finished training episode; `success` is None where the environment does not say."""
-
-    seed: int
-    difficulty: float
-    length: int
-    episode_return: float
-    success: bool | None
-    reward_terms: Mapping[str, float]
-    metrics: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class EnvState:
-    """Where one environment stands: which episode it plays, and what was done in it, (n, k) or (n,) for choices."""
-
-    episode: int
-    seed: int
-    options: Mapping[str, Any]
-    actions: NDArray[Any]
-    observation: NDArray[np.float32]
-
-
-GroupState = tuple[EnvState, ...]
+def make_env(config: RunConfig) -> gym.Env[Any, Any]:
+    """Makes an environment of a run."""
+    return registry.make(config.task, goal_env=config.goal_env)
 
 
 def digest(state: GroupState) -> str:
@@ -62,49 +42,6 @@ def digest(state: GroupState) -> str:
         word.update(repr((env.episode, env.seed, sorted(env.options.items()), env.actions.shape)).encode())
         word.update(env.actions.tobytes())
     return word.hexdigest()
-
-
-@dataclass(frozen=True)
-class Job:
-    """One fragment to collect. `state` is None at the beginning of a run."""
-
-    group: int
-    iteration: int
-    state: GroupState | None
-
-
-@dataclass(frozen=True)
-class Fragment:
-    """What a group saw in T steps of its E environments.
-
-    Observations are normalised, rewards too, with the value of the last observation added where an episode was cut
-    off by its clock. `last_values` and `last_dones` (E,) belong to the observation after the last step.
-    """
-
-    group: int
-    iteration: int
-    version: int
-    observations: NDArray[np.float32]  # (T, E, m)
-    actions: NDArray[Any]  # (T, E, k) as drawn, before clipping
-    rewards: NDArray[np.float32]  # (T, E)
-    episode_starts: NDArray[np.float32]  # (T, E)
-    values: NDArray[np.float32]  # (T, E)
-    log_probs: NDArray[np.float32]  # (T, E)
-    last_values: NDArray[np.float32]
-    last_dones: NDArray[np.bool_]
-    observation_moments: Moments
-    return_moments: Moments
-    episodes: tuple[Episode, ...]
-    state: GroupState
-    rebuilt: int  # steps played again to get to where the group stood
-    reproducible: bool  # False when playing again led somewhere else
-    physics_s: float
-    seconds: float
-
-    @property
-    def steps(self) -> int:
-        """Control steps in it."""
-        return int(self.rewards.size)
 
 
 @dataclass
@@ -123,10 +60,10 @@ class _Running:
 class Group:
     """E environments, which `make` makes, the episodes they play, and the loop that steps them."""
 
-    def __init__(self, config: RunConfig, index: int, make: Make = registry.make) -> None:
+    def __init__(self, config: RunConfig, index: int, make: Make = make_env) -> None:
         self.config, self.index = config, index
         self.skip: frozenset[int] = frozenset()  # seeds in quarantine
-        self.envs = [make(config.task) for _ in range(config.rollout.envs_per_group)]
+        self.envs = [make(config) for _ in range(config.rollout.envs_per_group)]
         self._timed = [env.unwrapped for env in self.envs if hasattr(env.unwrapped, "seconds_in_physics")]
         self.action_space = self.envs[0].action_space
         self.observation_space = self.envs[0].observation_space
@@ -225,7 +162,7 @@ class Group:
 
     # ---- fragments -------------------------------------------------------------------------------
 
-    def collect(self, policy: BehaviourPolicy, package: Package, job: Job) -> Fragment:
+    def collect(self, policy: Behaviour, package: Package, job: Job) -> Fragment:
         """Collects a fragment.
 
         Raises:
@@ -238,18 +175,17 @@ class Group:
         self.at = None  # whatever happens below, the environments have moved
         with torch.inference_mode(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seeding.torch_seed(self.config.seed, seeding.NOISE, self.index, job.iteration))
-            arrays, episodes, dones, returns, raw = self._loop(policy, package, job)
-            last_values = policy.values(package.normalizer.observations(self._raw))
-        state = self._state(arrays.pop("sent"))
+            policy.begin(job, len(self.envs))
+            trace, episodes, returns = self._loop(policy)
+            arrays = policy.describe(trace)
+        state = self._state(trace.sent, policy.memory())
         self.at = digest(state)
-        return Fragment(
+        return policy.fragment(
             group=self.index,
             iteration=job.iteration,
             version=package.version,
             **arrays,
-            last_values=last_values,
-            last_dones=dones,
-            observation_moments=Moments.of(raw.reshape(-1, *raw.shape[2:])),
+            observation_moments=Moments.of(trace.observations.reshape(-1, trace.last.shape[-1])),
             return_moments=Moments.of(returns.reshape(-1)),
             episodes=tuple(episodes),
             state=state,
@@ -259,23 +195,17 @@ class Group:
             seconds=time.perf_counter() - started,
         )
 
-    def _loop(self, policy: BehaviourPolicy, package: Package, job: Job) -> tuple[Any, ...]:
-        steps, n, normalizer = self.config.rollout.steps, len(self.envs), package.normalizer
-        arrays = self._arrays(steps)
-        observations, actions, sent = arrays["observations"], arrays["actions"], arrays["sent"]
-        raw = np.zeros((steps, *self._raw.shape), np.float32)
-        rewards, returns = np.zeros((steps, n), np.float32), np.zeros((steps, n))
-        means: list[NDArray[np.float32]] = []
-        cut: list[tuple[int, int, NDArray[np.float32]]] = []  # where the clock ended an episode, and what was seen then
+    def _loop(self, policy: Behaviour) -> tuple[Trace, list[Episode], NDArray[np.float64]]:
+        steps, n = self.config.rollout.steps, len(self.envs)
+        trace, returns = self._trace(steps), np.zeros((steps, n))
         episodes: list[Episode] = []
+        actions, sent, rewards = trace.actions, trace.sent, trace.rewards
         low, high = (None, None) if policy.discrete else (self.action_space.low, self.action_space.high)
         dones = np.array([running.length == 0 for running in self._running])
         self._check_observations()
         for t in range(steps):
-            raw[t], arrays["episode_starts"][t] = self._raw, dones
-            observations[t] = normalizer.observations(self._raw)
-            drawn, arrays["values"][t], mean = policy.sample(observations[t])
-            means.append(mean)
+            trace.observations[t], trace.episode_starts[t] = self._raw, dones
+            drawn = policy.sample(trace.observations[t], dones)
             actions[t] = drawn.reshape(actions.shape[1:])
             sent[t] = drawn if low is None else np.minimum(np.maximum(drawn, low), high)
             dones = np.zeros(n, bool)
@@ -283,36 +213,33 @@ class Group:
             for e in range(n):
                 terminated, truncated, info = self._advance(e, int(sent[t, e]) if low is None else sent[t, e])
                 if terminated or truncated:
-                    ended.append((e, truncated and not terminated, info))
+                    ended.append((e, bool(truncated and not terminated), info))
             self._check_observations()
             self._add_up(slice(0, n))
             rewards[t], returns[t] = self._rewards, self._discounted
             for e, by_the_clock, info in ended:
                 dones[e] = True
-                if by_the_clock:
-                    cut.append((t, e, self._raw[e].copy()))
+                trace.ended.append((t, e, self._raw[e].copy(), by_the_clock))
                 episodes.append(self._finished(e, info))
                 self._begin(e, self._running[e].episode + 1, t + 1)
             if ended:
                 self._check_observations()
-        arrays["rewards"] = normalizer.rewards(rewards)
-        arrays["log_probs"] = policy.log_probs(actions[..., 0] if policy.discrete else actions, np.stack(means))
-        gamma = np.float32(self.config.algorithm.gamma)
-        for t, e, observation in cut:
-            # One by one and not as a batch: matrix products of another height differ in the last bit.
-            arrays["rewards"][t, e] += gamma * policy.values(normalizer.observations(observation[None]))[0]
-        return arrays, episodes, dones, returns, raw
+        trace.last, trace.last_dones = self._raw.copy(), dones
+        return trace, episodes, returns
 
-    def _arrays(self, steps: int) -> dict[str, NDArray[Any]]:
-        n, shape = len(self.envs), self.observation_space.shape or ()
+    def _trace(self, steps: int) -> Trace:
+        n = len(self.envs)
         discrete = isinstance(self.action_space, gym.spaces.Discrete)
         action, kind = ((), np.int64) if discrete else (self.action_space.shape or (), np.float32)
-        return {
-            "observations": np.zeros((steps, n, *shape), np.float32),
-            "actions": np.zeros((steps, n, *(action or (1,))), kind),
-            "sent": np.zeros((steps, n, *action), kind),
-            **{name: np.zeros((steps, n), np.float32) for name in ("episode_starts", "values")},
-        }
+        return Trace(
+            observations=np.zeros((steps, *self._raw.shape), np.float32),
+            actions=np.zeros((steps, n, *(action or (1,))), kind),
+            sent=np.zeros((steps, n, *action), kind),
+            rewards=np.zeros((steps, n), np.float32),
+            episode_starts=np.zeros((steps, n), np.float32),
+            last=self._raw,
+            last_dones=np.zeros(n, bool),
+        )
 
     def _finished(self, e: int, info: Mapping[str, Any]) -> Episode:
         running = self._running[e]
@@ -326,13 +253,14 @@ class Group:
             metrics={name: float(value) for name, value in info.get("metrics", {}).items()},
         )
 
-    def _state(self, sent: NDArray[Any]) -> GroupState:
-        """Where the environments stand after a fragment in which `sent` (T, E, k) was done."""
+    def _state(self, sent: NDArray[Any], memory: NDArray[np.float32] | None) -> GroupState:
+        """Where environments and policy stand after a fragment in which `sent` (T, E, k) was done."""
         states = []
         for e, running in enumerate(self._running):
             actions = np.concatenate([*running.actions, sent[running.first :, e]])
             running.actions, running.first = [actions], 0
-            states.append(EnvState(running.episode, running.seed, running.options, actions, self._raw[e].copy()))
+            kept = None if memory is None else memory[e]
+            states.append(EnvState(running.episode, running.seed, running.options, actions, self._raw[e].copy(), kept))
         return tuple(states)
 
     def _physics(self) -> float:
@@ -342,10 +270,10 @@ class Group:
 class RolloutWorker:
     """What runs in an actor: it holds groups and answers with pure functions of what it is given."""
 
-    def __init__(self, config: RunConfig, make: Make = registry.make) -> None:
+    def __init__(self, config: RunConfig, make: Make = make_env) -> None:
         self.config, self._make = config, make
         self._groups: dict[int, Group] = {}
-        self._policy: BehaviourPolicy | None = None
+        self._policy: Behaviour | None = None
         self._judged: gym.Env[Any, Any] | None = None  # plays held-out episodes and demonstrations
 
     def sample(self, package: Package, job: Job) -> Fragment:
@@ -355,10 +283,10 @@ class RolloutWorker:
             group = self._groups[job.group] = Group(self.config, job.group, self._make)
         return group.collect(self.policy(group.envs[0], package), package, job)
 
-    def policy(self, env: gym.Env[Any, Any], package: Package) -> BehaviourPolicy:
+    def policy(self, env: gym.Env[Any, Any], package: Package) -> Behaviour:
         """Returns the policy with a version loaded."""
         if self._policy is None:
-            self._policy = BehaviourPolicy(self.config, env.observation_space, env.action_space)
+            self._policy = build_behaviour(self.config, env.observation_space, env.action_space)
         self._policy.load(package)
         return self._policy
 
@@ -368,7 +296,7 @@ class RolloutWorker:
         from physai.train.behaviour import Deterministic
 
         env = self._spare()
-        policy = Deterministic(self.policy(env, package), package.normalizer, registry.policy_spec(env))
+        policy = Deterministic(self.policy(env, package), registry.policy_spec(env))
         options = {k: v for k, v in self.config.reset_options.items() if k != "difficulty"}
         records = []
         for seed in seeds:
@@ -389,7 +317,7 @@ class RolloutWorker:
 
     def _spare(self) -> gym.Env[Any, Any]:
         if self._judged is None:
-            self._judged = self._make(self.config.task)
+            self._judged = self._make(self.config)
         return self._judged
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ from physai_envs import registry
 CONFIG, VERSIONS, CHECKPOINTS, QUARANTINE = "config.yaml", "versions.json", "checkpoints", "quarantine.json"
 
 # What a run cannot change when it is continued: the checkpoint would not fit, or it would be another run.
-FIXED = ("task", "seed", "algorithm.name", "algorithm.network", "algorithm.activation", "normalizer")
+FIXED = ("task", "goal_env", "seed", "algorithm.name", "algorithm.network", "algorithm.activation", "normalizer")
 
 
 class RunFolder:

@@ -21,11 +21,10 @@ def pack(learner: Learner) -> dict[str, bytes]:
     """Returns the files from which a learner goes on exactly where this one is."""
     interface = learner.interface
     described = {**interface.spec.to_dict(), "algorithm": learner.config.algorithm.name}
-    learner.model.learn_values_only(False)
     state = {name: getattr(learner, name) for name in COUNTERS}
     state |= {"window": learner.window.pack(), "quarantine": learner.quarantine.rows()}
     files = {
-        "model.zip": learner.model.zip(),
+        **learner.model.files(),
         "vecnormalize.pkl": learner.normalizer.vecnormalize(interface.observation_space, interface.action_space),
         "normalizer.npz": learner.normalizer.npz(),
         "policy.json": json.dumps(described, indent=1).encode(),
@@ -38,7 +37,7 @@ def pack(learner: Learner) -> dict[str, bytes]:
 
 def restore(learner: Learner, files: Mapping[str, bytes]) -> None:
     """Continues from what `pack` returned."""
-    learner.model.restore(files["model.zip"])
+    learner.model.restore(files)
     with np.load(io.BytesIO(files["normalizer.npz"]), allow_pickle=False) as arrays:
         learner.normalizer.restore(arrays)
     state, groups = unpack_state(files["state.npz"])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from physai.train.fragment import Episode, Fragment, GroupState
 from physai.train.normalizer import Moments
-from physai.train.rollout import Episode, Fragment, GroupState
 
 
 @dataclass(frozen=True)

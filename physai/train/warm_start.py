@@ -65,7 +65,7 @@ def demonstrate(
     env: gym.Env[Any, Any], policy: BehaviourPolicy, package: Package, config: RunConfig, job: Demonstrations
 ) -> list[Labels]:
     """Plays the episodes of a job. Each is a function of the seed, the round and its number alone."""
-    actor = Deterministic(policy, package.normalizer, registry.policy_spec(env))
+    actor = Deterministic(policy, registry.policy_spec(env))
     indices = range(job.first, job.last)
     return [_episode(env, actor, config, job, n) for n in indices if _seed(config, job, n) not in package.skip]
 

@@ -74,7 +74,7 @@ def record(
     first = first_seed(seed, episodes)
     with Meter("frames", None) as meter:
         name, actor, words = _cast(source, task)
-        env = registry.make(name, visual=True)
+        env = registry.make(name, visual=True, goal_env=actor is not None and actor.spec.goal_env)
         try:
             player = actor if actor is not None else Understudy(env)
             spec = player.spec

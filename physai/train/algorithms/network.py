@@ -10,11 +10,15 @@ FUNCTIONS = {torch.nn.Tanh: torch.tanh, torch.nn.ReLU: torch.relu, torch.nn.ELU:
 
 
 class Network:
-    """A perceptron as a row of function calls; calling modules costs as much as the arithmetic of a few rows."""
+    """A perceptron as a row of function calls; calling modules costs as much as the arithmetic of a few rows.
 
-    def __init__(self, body: torch.nn.Sequential, head: torch.nn.Linear) -> None:
+    Args:
+        parts: of the perceptron, one after the other.
+    """
+
+    def __init__(self, *parts: torch.nn.Sequential | torch.nn.Linear) -> None:
         self._steps: list[tuple[Any, tuple[torch.Tensor, ...]]] = []
-        for module in (*body, head):
+        for module in [m for part in parts for m in (part if isinstance(part, torch.nn.Sequential) else (part,))]:
             if isinstance(module, torch.nn.Linear):
                 self._steps.append((torch.nn.functional.linear, (module.weight, module.bias)))
             else:

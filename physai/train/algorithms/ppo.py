@@ -6,8 +6,8 @@ Source: Schulman et al. 2017, https://arxiv.org/abs/1707.06347; the seam is `OnP
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -21,18 +21,21 @@ from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from physai.config import AlgorithmConfig, RunConfig
+from physai.algorithm_config import OnPolicyConfig
+from physai.config import RunConfig
 from physai.train.algorithms.update import update
 from physai.train.collective import Collective
-from physai.train.normalizer import SpacesOnly
+from physai.train.normalizer import RunningNormalizer, SpacesOnly
 
 if TYPE_CHECKING:
-    from physai.train.rollout import Episode, Fragment
+    from physai.train.fragment import Episode, OnPolicyFragment
 
+MODEL_ZIP = "model.zip"
+Model = TypeVar("Model", bound="FromFragments")
 ACTIVATIONS = {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU, "elu": torch.nn.ELU}
 
 
-def policy_arguments(config: AlgorithmConfig, action_space: gym.Space[Any]) -> dict[str, Any]:
+def policy_arguments(config: OnPolicyConfig, action_space: gym.Space[Any]) -> dict[str, Any]:
     """Returns the arguments of stable-baselines3's policy class; learner and actors build the same network."""
     layers = list(config.network)
     arguments: dict[str, Any] = {
@@ -45,12 +48,34 @@ def policy_arguments(config: AlgorithmConfig, action_space: gym.Space[Any]) -> d
     return arguments
 
 
-class FleetPPO(PPO):
-    """PPO that is given its experience: set `fragments` before `collect_rollouts`."""
+if TYPE_CHECKING:
+    _OnPolicy = PPO
+else:
+    _OnPolicy = object
 
-    fragments: Sequence[Fragment] = ()  # of the groups of this rank
+
+class FromFragments(_OnPolicy):
+    """What is added to an on-policy algorithm of stable-baselines3, so that it is given its experience by `ingest`."""
+
+    replays = False
+    fragments: Sequence[OnPolicyFragment] = ()  # of the groups of this rank
     episodes: Sequence[Episode] | None = None  # finished ones of all ranks; None: those of the fragments
     collective: Collective
+    value_warmup = 0  # iterations in which only the value function learns
+
+    def ingest(self, fragments: Sequence[OnPolicyFragment], episodes: Sequence[Episode] | None = None) -> None:
+        """Fills the rollout buffer with the fragments of this rank's groups; `episodes` are those of all ranks."""
+        self.fragments, self.episodes = fragments, episodes
+        self.collect_rollouts(self.env, self._init_callback(None), self.rollout_buffer, self.n_steps)
+        self.fragments = ()
+
+    def update(self, normalizer: RunningNormalizer) -> None:
+        """Learns from the rollout buffer, whose contents are normalised already."""
+        stop = max(1, self._total_timesteps)
+        self._update_current_progress_remaining(min(self.num_timesteps, stop), stop)
+        self.learn_values_only(self._n_updates // self.n_epochs < self.value_warmup)
+        self.train()
+        self.learn_values_only(False)
 
     def collect_rollouts(
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
@@ -91,10 +116,6 @@ class FleetPPO(PPO):
         callback.on_rollout_end()
         return bool(goes_on)
 
-    def train(self) -> None:
-        """Learns from the buffer, as `PPO.train` does."""
-        update(self)
-
     def learn_values_only(self, only: bool) -> None:
         """Freezes everything but the value function, or releases it."""
         policy: Any = self.policy
@@ -109,21 +130,30 @@ class FleetPPO(PPO):
         """Returns a copy of the policy's parameters, without the optimiser."""
         return {name: value.cpu().numpy().copy() for name, value in self.policy.state_dict().items()}
 
-    def zip(self) -> bytes:
+    def files(self) -> dict[str, bytes]:
         """Returns what `PPO.load` reads, in any process that has stable-baselines3."""
         file = io.BytesIO()
         self.save(file)
-        return file.getvalue()
+        return {MODEL_ZIP: file.getvalue()}
 
-    def restore(self, model_zip: bytes) -> None:
-        """Continues from what `zip` returned: parameters, optimiser and counters."""
+    def restore(self, files: Mapping[str, bytes]) -> None:
+        """Continues from what `files` returned: parameters, optimiser and counters."""
+        model_zip = files[MODEL_ZIP]
         data, parameters, variables = load_from_zip_file(io.BytesIO(model_zip), device=self.device)
         self.set_parameters({**parameters, **(variables or {})}, exact_match=True, device=self.device)
         for name in ("num_timesteps", "_n_updates", "_episode_num", "ep_info_buffer", "ep_success_buffer"):
             setattr(self, name, (data or {})[name])
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "fragments", "episodes", "collective"]
+        return [*super()._excluded_save_params(), "fragments", "value_warmup", "episodes", "collective"]
+
+
+class FleetPPO(FromFragments, PPO):
+    """PPO on a fleet."""
+
+    def train(self) -> None:
+        """Learns from the buffer, as `PPO.train` does."""
+        update(self)
 
 
 def build(
@@ -135,16 +165,48 @@ def build(
     device: str = "cpu",
 ) -> FleetPPO:
     """Builds the learner of a run, with the random numbers of its seed; its buffer takes the groups of its rank."""
-    algorithm, rollout = config.algorithm, config.rollout
+    plan: Any = config.algorithm
+    arguments = policy_arguments(plan, action_space)
+
+    def stub() -> SpacesOnly:
+        return SpacesOnly(observation_space, action_space)
+
+    model = assemble(FleetPPO, ActorCriticPolicy, config, stub, arguments, collective=collective, device=device)
+    model.value_warmup = plan.value_warmup_iterations
+    return model
+
+
+def assemble(
+    kind: type[Model],
+    policy: type[ActorCriticPolicy],
+    config: RunConfig,
+    stub: Callable[[], SpacesOnly],
+    arguments: dict[str, Any],
+    *,
+    collective: Collective | None = None,
+    device: str = "cpu",
+) -> Model:
+    """Builds a model that never steps an environment.
+
+    Args:
+        kind: of algorithm.
+        policy: its class of networks.
+        config: of the run.
+        stub: makes what says what is seen and done.
+        arguments: of the policy.
+        collective: the learners of which this is one; None: it is the only one.
+        device: on which it learns.
+    """
+    algorithm: Any = config.algorithm
+    rollout = config.rollout
     collective = collective or Collective()
     n_envs = len(collective.shard(rollout.groups)) * rollout.envs_per_group
-    stub = DummyVecEnv([lambda: SpacesOnly(observation_space, action_space)] * n_envs)
     rate: Any = algorithm.learning_rate
     if algorithm.learning_rate_final is not None:
         rate = LinearSchedule(algorithm.learning_rate, algorithm.learning_rate_final, 1.0)
-    model = FleetPPO(
-        ActorCriticPolicy,
-        stub,
+    model = kind(
+        policy,
+        DummyVecEnv([stub] * n_envs),
         learning_rate=rate,
         n_steps=rollout.steps,
         batch_size=rollout.steps * n_envs,
@@ -156,7 +218,7 @@ def build(
         vf_coef=algorithm.value_coefficient,
         max_grad_norm=algorithm.max_grad_norm,
         target_kl=algorithm.target_kl,
-        policy_kwargs=policy_arguments(algorithm, action_space),
+        policy_kwargs=arguments,
         seed=config.seed,
         device=device,
     )

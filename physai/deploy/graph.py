@@ -1,0 +1,103 @@
+"""Computes a policy's graph with onnxruntime, and keeps what it remembers of the episode."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from physai.spec import PolicySpec
+
+MODEL = "policy.onnx"
+INPUT, OUTPUT = "observation", "command"
+LARGEST = 65_536  # of a memory's sizes: more is a mistake, or somebody who wants the memory of the controller
+NEXT = "next_"  # begins the name of an output that is an input of the next step
+
+Array = NDArray[Any]
+Shapes = Mapping[str, Sequence[int]]
+
+
+class Graph:
+    """A policy as a function of an observation and of what it remembers.
+
+    Args:
+        model: contents of ``policy.onnx``.
+        memory: shapes of what a recurrent policy remembers, by the names of the graph's inputs; zeros at first.
+
+    Raises:
+        ValueError: if onnxruntime cannot read the model.
+    """
+
+    def __init__(self, model: bytes, memory: Shapes) -> None:
+        self.session, self.shapes = open_session(model), dict(memory)
+        self._outputs = [OUTPUT, *(NEXT + name for name in self.shapes)]
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets the episode so far."""
+        self._memory = {name: np.zeros(shape, np.float32) for name, shape in self.shapes.items()}
+
+    def __call__(self, observation: Array) -> Array:
+        """Returns the command (1, k) for an observation (1, m), and remembers."""
+        command, *memory = self.session.run(self._outputs, {INPUT: observation, **self._memory})
+        self._memory = dict(zip(self.shapes, memory, strict=True))
+        result: Array = command
+        return result
+
+
+def memory_from_json(parts: Any) -> dict[str, tuple[int, ...]]:
+    """Reads the shapes of a policy's memory out of a manifest, which lists them in the order of the graph.
+
+    Raises:
+        ValueError: if they are no shapes.
+    """
+    try:
+        shapes = {str(part["name"]): tuple(part["shape"]) for part in parts}
+    except (TypeError, KeyError) as problem:
+        raise ValueError(f"the memory of the policy is {parts!r}; it must list names and shapes") from problem
+    for name, shape in shapes.items():
+        if not all(isinstance(size, int) and 0 < size <= LARGEST for size in shape):
+            raise ValueError(f"the memory {name!r} has the shape {shape}; sizes lie between 1 and {LARGEST}")
+    return shapes
+
+
+def open_session(model: bytes) -> ort.InferenceSession:
+    """Opens a graph on one thread that never spins: what a control loop needs, and the same bits every time.
+
+    Raises:
+        ValueError: if onnxruntime cannot read it.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3  # errors reach the caller as exceptions; warnings would clutter its terminal
+    try:
+        return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    except Exception as problem:  # onnxruntime's exceptions share no base class of their own
+        first_line = (str(problem).splitlines() or [type(problem).__name__])[0]
+        raise ValueError(f"onnxruntime cannot read {MODEL} ({first_line})") from problem
+
+
+def check_graph(graph: Graph, spec: PolicySpec) -> None:
+    """Compares the graph's inputs and outputs with the spec and with what it is said to remember.
+
+    Raises:
+        ValueError: if names, shapes or types differ.
+    """
+    number = "tensor(int64)" if spec.discrete else "tensor(float)"
+    memory = {name: list(shape) for name, shape in graph.shapes.items()}
+    expected = {
+        "input": [(INPUT, [1, spec.observation_size], "tensor(float)")]
+        + [(name, shape, "tensor(float)") for name, shape in memory.items()],
+        "output": [(OUTPUT, [1, spec.action_size], number)]
+        + [(NEXT + name, shape, "tensor(float)") for name, shape in memory.items()],
+    }
+    for side, nodes in (("input", graph.session.get_inputs()), ("output", graph.session.get_outputs())):
+        found = [(node.name, list(node.shape), node.type) for node in nodes]
+        if found != expected[side]:
+            raise ValueError(f"the {side} of {MODEL} is {found} and the policy declares {expected[side]}")
