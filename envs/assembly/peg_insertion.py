@@ -138,7 +138,7 @@ TASK = Task(
     summary="insert a held peg with 0.5 mm clearance a side, force-limited",
     robot=PANDA_PEG,
     control_hz=20,
-    physics=Physics(hz=120, solver_iterations=20, contact_threshold=0.02, gravity=0.0),
+    physics=Physics(hz=120, solver_iterations=20, contact_threshold=0.002, gravity=0.0),
     episode_s=8.0,
     actions=(CompliantPull(reach=PULL),),
     observations=(

@@ -99,7 +99,7 @@ class BehaviourPolicy:
         self._loaded: tuple[str, int] | None = None
         self._normalizer: Frozen | None = None
         self._std = torch.zeros(0)
-        self._steps: list[tuple[NDArray[Any], ...]] = []  # observations, values, means (or logits) of this fragment
+        self._steps: list[tuple[NDArray[Any], ...]] = []  # observations and means (or logits) of this fragment
 
     def load(self, package: Package) -> None:
         """Takes over a policy version."""
@@ -121,22 +121,23 @@ class BehaviourPolicy:
     def sample(self, observations: NDArray[np.float32], starts: NDArray[np.bool_]) -> NDArray[Any]:
         """Draws actions as `ActorCriticPolicy.forward` does, with the same use of PyTorch's generator."""
         normalized = self._seen(observations)
-        seen = tensor(normalized)
-        values, mean = self._critic(seen), self._actor(seen)
+        mean = self._actor(tensor(normalized))
         if self.discrete:
             actions = Categorical(logits=mean).sample()
         else:
             actions = mean + torch.empty(mean.shape).normal_() * self._std
-        self._steps.append((normalized, values.flatten().numpy(), mean.numpy()))
+        self._steps.append((normalized, mean.numpy()))
         return actions.numpy()
 
     def describe(self, trace: Trace) -> dict[str, Any]:
         """Returns the fields of `OnPolicyFragment`."""
-        observations, values, means = (np.stack(arrays) for arrays in zip(*self._steps, strict=True))
+        observations, means = (np.stack(arrays) for arrays in zip(*self._steps, strict=True))
+        # Nobody needs them sooner, and here the network is not out of the caches each time. Step by step and not as one
+        # batch: matrix products of another height differ in the last bit.
+        values = np.stack([self.values(seen) for seen, _ in self._steps])
         rewards = trace.rewards if self._normalizer is None else self._normalizer.rewards(trace.rewards)
         for t, e, observation, cut_off in trace.ended:
             if cut_off:
-                # One by one and not as a batch: matrix products of another height differ in the last bit.
                 rewards[t, e] += self._gamma * self.values(self._seen(observation[None]))[0]
         return {
             "observations": observations,
