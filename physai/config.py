@@ -313,10 +313,11 @@ def _explained(model: type[BaseModel], error: ValidationError) -> list[str]:
         chosen = KINDS.get(str(place[1])) if place[:1] == ("algorithm",) and len(place) > 1 else None
         if chosen is not None:  # pydantic names the branch that was taken, which nobody wrote
             place = place[:1] + place[2:]
-        location = [part for part in place if _is_key(part)]
+        unknown = detail["type"] == "extra_forbidden"  # its last part is what somebody wrote, whatever it looks like
+        location = [part for part in place if _is_key(part) or (unknown and part is place[-1])]
         key = ".".join(str(part) for part in location)
         message = str(detail["msg"]).removeprefix("Value error, ")
-        if detail["type"] == "extra_forbidden":
+        if unknown:
             message = f"no such key; {_hint(model, chosen, location)}"
         elif detail["type"] == "union_tag_invalid":
             key, name = f"{key}.name", str(detail["ctx"]["tag"])

@@ -48,6 +48,11 @@ def test_all_problems_come_at_once_each_with_the_nearest_name(tmp_path):
     assert sum("rollout.actors" in line for line in rest) == 1
 
 
+@pytest.mark.parametrize("key", ["-x", "rollout.en vs", "int", "a[0]"])
+def test_a_key_that_could_be_none_is_named_all_the_same(key):
+    assert f"{key}: no such key" in "\n".join(problems(None, "task=Pendulum-v1", f"{key}=1"))
+
+
 def test_a_batch_that_does_not_divide_an_iteration_names_one_that_does():
     (_, line) = problems(None, "task=Pendulum-v1", "algorithm.batch_size=300")
     assert "algorithm.batch_size 300 does not divide the 2048 steps of an iteration" in line
