@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+import tempfile
+from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("ray"):
             item.add_marker(pytest.mark.xdist_group("ray"))
+
+
+@pytest.fixture(scope="module")
+def one_ray() -> Iterator[Path]:
+    """A Ray that the tests of a file share, and its folder; `toys.Deadly` dies and hangs once in it."""
+    import ray
+
+    with tempfile.TemporaryDirectory(prefix="t-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        os.environ["PHYSAI_TOY_ONCE"] = str(Path(folder) / "once")
+        ray.init(
+            address="local", num_cpus=2, include_dashboard=False, _temp_dir=folder, log_to_driver=False,
+            configure_logging=False, logging_level="error",
+        )  # fmt: skip
+        yield Path(folder)
+        ray.shutdown()
+        del os.environ["PHYSAI_TOY_ONCE"]
 
 
 def _forbid(report: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -24,19 +23,6 @@ from physai.train.progress import TerminalBoard
 from physai.train.rollout import Job
 
 pytestmark = pytest.mark.ray
-
-
-@pytest.fixture(scope="module")
-def one_ray():
-    with tempfile.TemporaryDirectory(prefix="t-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        os.environ["PHYSAI_TOY_ONCE"] = str(Path(folder) / "once")
-        ray.init(
-            address="local", num_cpus=2, include_dashboard=False, _temp_dir=folder, log_to_driver=False,
-            configure_logging=False, logging_level="error",
-        )  # fmt: skip
-        yield Path(folder)
-        ray.shutdown()
-        del os.environ["PHYSAI_TOY_ONCE"]
 
 
 def raising(tmp_path, one_in: int, **changes):

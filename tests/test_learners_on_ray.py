@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -25,18 +24,6 @@ from physai.train.driver import train
 
 pytestmark = pytest.mark.ray
 TWO = {"workers": 2, "max_failures": 2}
-
-
-@pytest.fixture(scope="module")
-def one_ray():
-    """A Ray that the tests of this file share."""
-    with tempfile.TemporaryDirectory(prefix="t-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        ray.init(
-            address="local", num_cpus=2, include_dashboard=False, _temp_dir=folder, log_to_driver=False,
-            configure_logging=False, logging_level="error",
-        )  # fmt: skip
-        yield Path(folder)
-        ray.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,6 @@ from stable_baselines3.common.type_aliases import TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.vec_env import DummyVecEnv
 from stable_baselines3.her import HerReplayBuffer
 from test_rollout_parity import OFF, Scheduled, package
-from test_train_on_ray import one_ray  # noqa: F401 - a fixture
 
 from physai.config import RunConfig
 from physai.deploy.bundle import load_bundle
@@ -298,7 +297,7 @@ def test_runs_and_bundles_are_evaluated_alike(tmp_path, values):
 
 @pytest.mark.ray
 @pytest.mark.parametrize("actors", [1, 2])
-def test_the_result_has_the_same_bits_for_any_number_of_actors(one_ray, tmp_path, actors):  # noqa: F811
+def test_the_result_has_the_same_bits_for_any_number_of_actors(one_ray, tmp_path, actors):
     values = goals("sac", storage=str(tmp_path), rollout={"actors": actors})
     run = train(RunConfig.model_validate(values), quiet=True)
     alone = toys.learn({**values, "storage": str(tmp_path / "alone")})

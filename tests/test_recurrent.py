@@ -14,7 +14,6 @@ from sb3_contrib import RecurrentPPO
 from stable_baselines3.common.vec_env import DummyVecEnv
 from test_checkpoint import everything
 from test_rollout_parity import ARRAYS, OFF, Scheduled, package, parts
-from test_train_on_ray import one_ray, restored  # noqa: F401 - one is a fixture
 
 from physai.config import RunConfig
 from physai.deploy.bundle import load_bundle
@@ -103,7 +102,7 @@ def test_a_continued_run_has_the_bits_of_an_undisturbed_one(tmp_path):
 
 
 @pytest.mark.ray
-def test_the_result_has_the_same_bits_for_two_actors(one_ray, tmp_path):  # noqa: F811
+def test_the_result_has_the_same_bits_for_two_actors(one_ray, tmp_path):
     values = values_of(storage=str(tmp_path))
     alone = toys.learn({**values, "storage": str(tmp_path / "alone")})
     train(RunConfig.model_validate(values), quiet=True)

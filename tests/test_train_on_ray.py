@@ -6,13 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
 
 import pytest
-import ray
 import toys
 from test_checkpoint import everything, weights
 
@@ -24,20 +22,6 @@ from physai.train.driver import train
 pytestmark = pytest.mark.ray
 TESTS = str(Path(__file__).parent)
 LONG_S = 120.0
-
-
-@pytest.fixture(scope="module")
-def one_ray():
-    """A Ray that the tests of this file share; toys.Deadly dies and hangs once in it."""
-    with tempfile.TemporaryDirectory(prefix="t-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        os.environ["PHYSAI_TOY_ONCE"] = str(Path(folder) / "died")
-        ray.init(
-            address="local", num_cpus=2, include_dashboard=False, _temp_dir=folder, log_to_driver=False,
-            configure_logging=False, logging_level="error",
-        )  # fmt: skip
-        yield Path(folder)
-        ray.shutdown()
-        del os.environ["PHYSAI_TOY_ONCE"]
 
 
 @pytest.fixture(scope="module")

@@ -8,11 +8,9 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
-import ray
 import toys
 
 from physai import cli
@@ -107,19 +105,8 @@ def test_a_search_needs_a_space_and_a_folder_that_is_one(tmp_path, monkeypatch, 
         assert said in error
 
 
-@pytest.fixture(scope="module")
-def one_ray():
-    with tempfile.TemporaryDirectory(prefix="t-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        ray.init(
-            address="local", num_cpus=2, include_dashboard=False, _temp_dir=folder, log_to_driver=False,
-            configure_logging=False, logging_level="error",
-        )  # fmt: skip
-        yield
-        ray.shutdown()
-
-
-def toy(tmp_path: Path, steps: int = 256) -> RunConfig:
-    values = toys.small(storage=str(tmp_path), name="search", rollout={"actors": 1}, stop={"steps": steps})
+def toy(tmp_path: Path, steps: int = 256, task: str = "toys:Target-v0") -> RunConfig:
+    values = toys.small(task, storage=str(tmp_path), name="search", rollout={"actors": 1}, stop={"steps": steps})
     return RunConfig.model_validate(values)
 
 
@@ -182,10 +169,11 @@ def test_a_search_that_was_cut_short_is_finished_by_resume(tmp_path):
 @pytest.mark.ray
 @pytest.mark.slow
 def test_population_based_training_goes_on_from_the_best_with_other_values(one_ray, tmp_path):
-    search = tune.Search.create(toy(tmp_path, steps=640), written(tmp_path, RATES), 2, "pbt")
+    slow = toy(tmp_path, steps=1280, task="toys:Leisurely-v0")  # who has ended before the other began is no rival
+    search = tune.Search.create(slow, written(tmp_path, RATES), 2, "pbt")
     found = tune.tune(search, quiet=True)
     assert [row[1] for row in found.rows] == ["done"] * 2
-    runs = sorted(path for path in (search.folder / "trials" / "target").iterdir())
+    runs = sorted(path for path in (search.folder / "trials" / "leisurely").iterdir())
     heirs = [run for run in runs if "-" in run.name]
     assert heirs, "nobody was replaced"
     assert len(runs) - len(heirs) == 2, "who was only paused began another run"
