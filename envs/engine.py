@@ -52,19 +52,19 @@ class Readings:
     """What was read from the engine since the physics last moved, so that it can be forgotten when it moves."""
 
     def __init__(self) -> None:
-        self._made: list[tuple[dict[Any, Any], Any]] = []
+        self.made: list[tuple[dict[Any, Any], Any]] = []  # where, and under which key
 
     def keep(self, where: dict[Any, Any], key: Any, value: Value) -> Value:
         """Stores a value under `key` until `forget`."""
         where[key] = value
-        self._made.append((where, key))
+        self.made.append((where, key))
         return value
 
     def forget(self) -> None:
         """Removes all values: the state has changed."""
-        for where, key in self._made:
+        for where, key in self.made:
             del where[key]
-        self._made.clear()
+        self.made.clear()
 
 
 class reading(Generic[Value]):  # noqa: N801 (used like `property`)
@@ -85,7 +85,10 @@ class reading(Generic[Value]):  # noqa: N801 (used like `property`)
         """Reads, and stores the value where the next look-up finds it before it comes here."""
         if owner is None:
             return self
-        return owner.readings.keep(owner.__dict__, self._name, self._read(owner))
+        fields = owner.__dict__
+        value = fields[self._name] = self._read(owner)
+        owner.readings.made.append((fields, self._name))
+        return value
 
 
 @dataclass(frozen=True)

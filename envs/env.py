@@ -58,7 +58,7 @@ class SensorModel:
 
     def apply(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
         """Turns true values into readings within the declared limits, a new float32 array."""
-        for (part, steps), history in zip(self._delays, self._history, strict=True):
+        for (part, steps), history in zip(self._delays, self._history, strict=True) if self._delays else ():
             history.append(values[part].copy())
             if len(history) > steps + 1:
                 del history[0]
@@ -67,8 +67,7 @@ class SensorModel:
             values += next(self._errors)
         if self._drops:
             np.copyto(values, self._high, where=self._rng.random(len(values)) < self._dropout)
-        np.minimum(values, self._high, out=values)
-        return np.maximum(values, self._low, out=values).astype(np.float32)
+        return values.clip(self._low, self._high, out=values).astype(np.float32)
 
 
 class TaskEnv(gym.Env[Any, NDArray[np.float32]]):
@@ -103,6 +102,7 @@ class TaskEnv(gym.Env[Any, NDArray[np.float32]]):
         self._bind_actions()
         slices = self.policy_spec.observation_slices
         self._readers = [(term.function, slices[term.name]) for term in self._terms]
+        self._rewards = [(term.name, term.function, term.weight) for term in task.rewards]
         self._sensors = tuple(self.scene.sensors.values())
         self._model = SensorModel(self.policy_spec)
         self._values = np.zeros(self.policy_spec.observation_size)
@@ -194,9 +194,9 @@ class TaskEnv(gym.Env[Any, NDArray[np.float32]]):
         observation = self._observe()
         reward = 0.0
         terms = {}
-        for term in task.rewards:
-            terms[term.name] = value = term.function(scene)
-            reward += term.weight * value
+        for name, function, weight in self._rewards:
+            terms[name] = value = function(scene)
+            reward += weight * value
         self._held = self._held + 1 if task.success(scene) else 0
         success = self._held >= self._hold_steps
         terminated = success or task.failure(scene)

@@ -240,6 +240,7 @@ class World:
             return
         for body in followed:
             body.samples = [body.joint_states]
+        follow = [body.sample for body in followed]
         spent = 0.0
         for _ in range(steps):
             for hook in before:
@@ -247,8 +248,8 @@ class World:
             started = clock()
             step(client)
             spent += clock() - started
-            for body in followed:
-                body.sample()
+            for sample in follow:
+                sample()
             for hook in after:
                 hook()
         self.seconds_in_physics += spent
