@@ -60,7 +60,7 @@ def test_learners_come_and_go_and_every_fragment_counts_once(cluster, tmp_path, 
         rollout={"groups": 6, "envs_per_group": 1, "steps": 16, "actors": 2},
         learner={"workers": [1, 3], "max_failures": 5}, stop={"steps": 10_000_000, "every_steps": 10_000_000},
     )  # fmt: skip
-    run, seen = tmp_path / "slow" / "run", []
+    run, seen = tmp_path / "leisurely" / "run", []
 
     def change() -> None:
         try:
