@@ -60,7 +60,9 @@ def alone(task: str, episodes: Iterable[tuple[int, Mapping[str, Any], Iterable[A
 
 def at_random(task: str) -> Iterator[tuple[int, Mapping[str, Any], Iterable[Any]]]:
     """Episodes of random actions without end."""
-    rng, size = np.random.default_rng(0), registry.policy_spec(registry.make(task)).action_size
+    env = registry.make(task)
+    rng, size = np.random.default_rng(0), registry.policy_spec(env).action_size
+    env.close()
     for seed in count():
         yield seed, {}, np.clip(0.6 * rng.standard_normal((1000, size)), -1, 1).astype(np.float32)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -137,11 +136,9 @@ class Body:
 
     def jacobian(self, link: int, point: Vector, positions: list[float]) -> NDArray[np.float64]:
         """Geometric Jacobian (6, movable joints) at `point`, given in the link's centre-of-mass frame [m]."""
-        columns = len(positions)
-        zeros = [0.0] * columns
+        zeros = [0.0] * len(positions)
         linear, angular = bullet.calculateJacobian(self.id, link, point, positions, zeros, zeros, self._client)
-        rows = chain.from_iterable(linear + angular)  # numpy takes three times as long to find the shape by itself
-        return np.fromiter(rows, float, 6 * columns).reshape(6, columns)
+        return np.array(linear + angular)
 
     def joint_info(self, name: str) -> tuple[Any, ...]:
         """Bullet's joint description: 8 and 9 are the limits, 10 the effort, 11 the velocity."""

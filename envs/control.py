@@ -196,7 +196,6 @@ class _ImpedanceController:
         self._laws = -np.array(([of_position], [of_velocity]))
         n = self._joints = len(robot.joints)
         self._state = np.ones(2 * n + 1)
-        self._write = memoryview(self._state)  # numpy's own assignment of one number costs three times as much
         self._gain = np.zeros((2 * n + 1, n))
         self._gains = self._gain[: 2 * n].reshape(2, n, n)  # of position and of velocity, both symmetric
         self._velocity_diagonal = self._gains[1].reshape(-1)[:: n + 1]
@@ -217,10 +216,10 @@ class _ImpedanceController:
         self._gain[-1] = -(weighted[0].dot(error) + self._gains[0].dot(robot.joint_positions))
 
     def before_physics_step(self) -> None:
-        write, n = self._write, self._joints
+        state, n = self._state, self._joints
         for i, joint in enumerate(self._body.samples[-1][self._columns]):
-            write[i], write[n + i] = joint[0], joint[1]
-        torques = self._state.dot(self._gain).tolist()
+            state[i], state[n + i] = joint[0], joint[1]
+        torques = state.dot(self._gain).tolist()
         if max(torques) > self._least_effort or min(torques) < -self._least_effort:
             torques = [min(max(torque, -most), most) for torque, most in zip(torques, self.robot.effort, strict=True)]
         self._body.apply_torques(self.robot.joints, torques)
