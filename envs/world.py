@@ -9,209 +9,30 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from physai.errors import AssetError, SimulationError
 from physai_envs.body import Body
-from physai_envs.engine import NO_ROTATION, STDOUT, Physics, Readings, Vector, bullet, quaternion_from_euler, silenced
+from physai_envs.building import Box, Builder
+from physai_envs.engine import NO_ROTATION, Physics, Vector, bullet, invert, multiply, quaternion_from_euler
+
+__all__ = ["Body", "Box", "Physics", "Vector", "World", "quaternion_from_euler"]
 
 Hook = Callable[[], None]
 PARKING_M = 1000.0  # far from every scene; bodies rest there while contacts are cleared
 
 
-@dataclass(frozen=True)
-class Box:
-    """A box of a compound shape: half extents and position relative to the body [m].
-
-    `color` is the body's own unless given. A box that is not `solid` is only looks; one that is not `seen` has none.
-    """
-
-    half: Vector
-    at: Vector
-    yaw: float = 0.0
-    color: Vector | None = None
-    solid: bool = True
-    seen: bool = True
-
-
-def _frames(boxes: Sequence[Box]) -> tuple[list[Vector], list[Vector]]:
-    return [box.at for box in boxes], [quaternion_from_euler((0, 0, box.yaw)) for box in boxes]
-
-
-class World:
-    """One headless Bullet client and its named bodies.
-
-    Args:
-        physics: engine settings.
-        visual: load visual shapes, for somebody who looks; the physics is the same.
-    """
+class World(Builder):
+    """A world that runs: resets, steps, and the reads that concern more than one body."""
 
     _threshold_in_force: float | None = None  # contactBreakingThreshold is global to the process
 
     def __init__(self, physics: Physics, *, visual: bool = False) -> None:
-        self.physics, self.visual = physics, visual
-        self.client: int = bullet.connect(bullet.DIRECT)
-        if self.client < 0:
-            raise SimulationError("Bullet gave no simulation client; close environments that are no longer used")
-        self.bodies: dict[str, Body] = {}
-        self.readings = Readings()
-        self.followed: list[Body] = []  # bodies whose joints are read after every physics step
+        super().__init__(physics, visual=visual)
         self.seconds_in_physics = 0.0
         self._constraints: list[int] = []
-        bullet.setGravity(0, 0, -physics.gravity, self.client)
-        bullet.setPhysicsEngineParameter(
-            fixedTimeStep=1.0 / physics.hz,
-            numSolverIterations=physics.solver_iterations,
-            deterministicOverlappingPairs=1,
-            physicsClientId=self.client,
-        )
-
-    def __getitem__(self, name: str) -> Body:
-        try:
-            return self.bodies[name]
-        except KeyError:
-            raise SimulationError(f"no body {name!r} in the scene; there are: {', '.join(self.bodies)}") from None
-
-    def touch(self) -> None:
-        """Forgets what was read: the state has changed."""
-        self.readings.forget()
-
-    # ---- building ---------------------------------------------------------------------------------------------------
-
-    def load(
-        self, name: str, urdf: Path, position: Sequence[float] = (0, 0, 0), *, fixed: bool, merge_fixed: bool = True
-    ) -> Body:
-        """Loads a URDF as body `name`, its base frame at `position` [m].
-
-        Raises:
-            AssetError: if the file is missing or Bullet cannot read it.
-        """
-        if not urdf.is_file():
-            raise AssetError(f"robot description {urdf} is missing; reinstall physai, or correct the path")
-        # without implicit cylinders Bullet makes hulls of them, 1 mm too fat
-        flags = bullet.URDF_USE_INERTIA_FROM_FILE | bullet.URDF_USE_IMPLICIT_CYLINDER
-        flags |= bullet.URDF_MERGE_FIXED_LINKS if merge_fixed else 0
-        try:
-            with silenced(STDOUT):
-                uid = bullet.loadURDF(str(urdf), position, useFixedBase=fixed, flags=flags, physicsClientId=self.client)
-        except bullet.error as failure:
-            raise AssetError(f"Bullet cannot read {urdf} ({failure}); check that it is valid URDF") from failure
-        body = self._add(name, uid, dynamic=not fixed)
-        body.motors_off()
-        for link in range(-1, len(body.joints)):  # Bullet's default damping 0.04 1/s is no property of a real robot
-            body.set_dynamics(link, linearDamping=0.0, angularDamping=0.0)
-        return body
-
-    def box(
-        self, name: str, half: Vector, position: Vector = (0, 0, 0), *, mass: float = 0.0,
-        color: Vector = (0.7, 0.7, 0.7, 1.0), friction: float = 0.5, scenery: bool = False,
-    ) -> Body:  # fmt: skip
-        """Adds a box of `half` extents [m]; without `mass` [kg] it stands still."""
-        boxes = (Box(half, (0.0, 0.0, 0.0)),)
-        return self.compound(name, boxes, position, mass=mass, color=color, friction=friction, scenery=scenery)
-
-    def compound(
-        self, name: str, boxes: Sequence[Box], position: Vector = (0, 0, 0), *, mass: float = 0.0,
-        color: Vector = (0.7, 0.7, 0.7, 1.0), friction: float = 0.5, scenery: bool = False,
-    ) -> Body:  # fmt: skip
-        """Adds one rigid body of several boxes (at most 16, Bullet's limit), centre of mass at its origin.
-
-        With `scenery` it can be placed but has no velocity (a belt or cart needs one), and costs next to nothing.
-        """
-        if len(boxes) > 16:
-            raise SimulationError(f"compound {name!r} has {len(boxes)} boxes, Bullet takes at most 16; split it")
-        shape = visual = -1
-        solid = [box for box in boxes if box.solid]
-        if len(solid) == 1:  # contacts and rays of a plain box cost a third less than those of a compound of one
-            at, turned = _frames(solid)
-            shape = bullet.createCollisionShape(
-                bullet.GEOM_BOX, halfExtents=solid[0].half, collisionFramePosition=at[0],
-                collisionFrameOrientation=turned[0], physicsClientId=self.client,
-            )  # fmt: skip
-        elif solid:
-            at, turned = _frames(solid)
-            shape = bullet.createCollisionShapeArray(
-                shapeTypes=[bullet.GEOM_BOX] * len(solid), halfExtents=[box.half for box in solid],
-                collisionFramePositions=at, collisionFrameOrientations=turned, physicsClientId=self.client,
-            )  # fmt: skip
-        if self.visual and (seen := [box for box in boxes if box.seen]):
-            at, turned = _frames(seen)
-            visual = bullet.createVisualShapeArray(
-                shapeTypes=[bullet.GEOM_BOX] * len(seen), halfExtents=[box.half for box in seen],
-                visualFramePositions=at, visualFrameOrientations=turned,
-                rgbaColors=[box.color or color for box in seen], physicsClientId=self.client,
-            )  # fmt: skip
-        return self._rigid(name, shape, visual, position, mass=mass, color=None, friction=friction, scenery=scenery)
-
-    def cylinder(
-        self, name: str, radius: float, height: float, position: Vector = (0, 0, 0), *, mass: float = 0.0,
-        color: Vector = (0.7, 0.7, 0.7, 1.0), friction: float = 0.5,
-    ) -> Body:  # fmt: skip
-        """Adds an upright cylinder [m]."""
-        shape = bullet.createCollisionShape(
-            bullet.GEOM_CYLINDER, radius=radius, height=height, physicsClientId=self.client
-        )
-        visual = -1
-        if self.visual:
-            visual = bullet.createVisualShape(
-                bullet.GEOM_CYLINDER, radius=radius, length=height, rgbaColor=color, physicsClientId=self.client
-            )
-        return self._rigid(name, shape, visual, position, mass=mass, color=color, friction=friction)
-
-    def marker(self, name: str, radius: float, color: Vector) -> Body | None:
-        """Adds a ball without collision that only somebody who looks sees; None in training."""
-        if not self.visual:
-            return None
-        visual = bullet.createVisualShape(
-            bullet.GEOM_SPHERE, radius=radius, rgbaColor=color, physicsClientId=self.client
-        )
-        return self._rigid(name, -1, visual, (0, 0, -1), mass=0.0, color=color, friction=0.0)
-
-    def floor(self, friction: float = 0.8, color: Vector = (0.86, 0.87, 0.89, 1.0)) -> Body:
-        """Adds the ground at z = 0."""
-        shape = bullet.createCollisionShape(bullet.GEOM_PLANE, physicsClientId=self.client)
-        visual = -1
-        if self.visual:  # an infinite plane costs the software renderer milliseconds, a slab does not
-            visual = bullet.createVisualShape(
-                bullet.GEOM_BOX, halfExtents=(8, 8, 0.01), rgbaColor=color,
-                visualFramePosition=(0, 0, -0.01), physicsClientId=self.client,
-            )  # fmt: skip
-        return self._rigid("floor", shape, visual, (0, 0, 0), mass=0.0, color=color, friction=friction)
-
-    def _rigid(
-        self, name: str, shape: int, visual: int, position: Vector, *, mass: float, color: Vector | None,
-        friction: float, scenery: bool = False,
-    ) -> Body:  # fmt: skip
-        uid = bullet.createMultiBody(
-            baseMass=mass, baseCollisionShapeIndex=shape, baseVisualShapeIndex=visual,
-            basePosition=position, useMaximalCoordinates=scenery, physicsClientId=self.client,
-        )  # fmt: skip
-        body = self._add(name, uid, dynamic=mass > 0)
-        body.set_dynamics(lateralFriction=friction, linearDamping=0.0, angularDamping=0.0)
-        if color is not None:  # a compound has its colours already, each box its own
-            body.set_color(color)
-        return body
-
-    def _add(self, name: str, uid: int, *, dynamic: bool) -> Body:
-        if name in self.bodies:
-            raise SimulationError(f"two bodies named {name!r}; give each its own name")
-        self.bodies[name] = Body(self, name, uid, dynamic=dynamic)
-        return self.bodies[name]
-
-    def gear(self, body: Body, parent: int, child: int, ratio: float, max_force: float) -> None:
-        """Couples two joints of a body for good (gripper fingers, screw and nut)."""
-        constraint = bullet.createConstraint(
-            body.id, parent, body.id, child, bullet.JOINT_GEAR, (1, 0, 0), (0, 0, 0), (0, 0, 0),
-            physicsClientId=self.client,
-        )  # fmt: skip
-        bullet.changeConstraint(constraint, gearRatio=ratio, erp=0.2, maxForce=max_force, physicsClientId=self.client)
-
-    # ---- running ----------------------------------------------------------------------------------------------------
 
     def reset(self) -> None:
         """Brings every body home, with no memory of contacts: the next episode is that of a world just built."""
@@ -225,6 +46,30 @@ class World:
         bullet.performCollisionDetection(self.client)
         for body in self.bodies.values():
             body.go_home()
+
+    def attach(self, parent: Body, child: Body, max_force: float, *, parent_link: int = -1) -> int:
+        """Holds `child` rigidly where it is now relative to a link of `parent`, with at most `max_force` [N] a row.
+
+        For suction cups and the like; `detach` or the next reset lets go. Returns what `detach` and `load_on` take.
+        """
+        at, turned = parent.pose if parent_link < 0 else parent.link_state(parent_link)[0:2]
+        place, orientation = multiply(*invert(at, turned), *child.pose)
+        constraint: int = bullet.createConstraint(
+            parent.id, parent_link, child.id, -1, bullet.JOINT_FIXED, (0, 0, 0), place, (0, 0, 0), orientation,
+            physicsClientId=self.client,
+        )  # fmt: skip
+        bullet.changeConstraint(constraint, maxForce=max_force, physicsClientId=self.client)
+        self._constraints.append(constraint)
+        return constraint
+
+    def load_on(self, constraint: int) -> float:
+        """Force that an attachment carried in the last physics step [N]."""
+        return math.hypot(*bullet.getConstraintState(constraint, self.client)[:3])
+
+    def detach(self, constraint: int) -> None:
+        """Lets go of what `attach` holds."""
+        bullet.removeConstraint(constraint, self.client)
+        self._constraints.remove(constraint)
 
     def advance(self, steps: int, before: Sequence[Hook] = (), after: Sequence[Hook] = ()) -> None:
         """Steps the physics; around every step, controllers run `before` and sensors `after`."""

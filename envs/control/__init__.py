@@ -1,0 +1,13 @@
+"""How a command becomes motor targets: the action terms that a task can declare, one file a kind.
+
+A declaration is data; `bind` gives the controller of one robot. Commands are in SI units, already clipped and
+rate-limited by `physai.spec.ActionMap`.
+"""
+
+from physai_envs.control.drive import DifferentialDrive
+from physai_envs.control.gripper import GripperSpeed
+from physai_envs.control.pull import CompliantPull
+from physai_envs.control.term import ActionTerm, Controller
+from physai_envs.control.twist import EndEffectorTwist
+
+__all__ = ["ActionTerm", "CompliantPull", "Controller", "DifferentialDrive", "EndEffectorTwist", "GripperSpeed"]

@@ -1,0 +1,93 @@
+"""An impedance at the tool tip."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from physai.spec import ActionSpec, limits
+from physai_envs.control.term import XYZ, Controller
+from physai_envs.geometry import rotation_error
+from physai_envs.robot import Robot
+
+
+@dataclass(frozen=True)
+class CompliantPull:
+    """Pulls the tool tip towards a point near it, by an impedance in joint torques; the tool keeps its orientation.
+
+    The command is where the point lies as seen from the tip, so the arm never pushes harder than `stiffness` times
+    `reach`, and nothing is remembered from one command to the next. This is the Cartesian impedance mode of torque
+    controlled arms (N. Hogan, "Impedance Control", 1985). The arm compensates its own weight, as such arms do: the
+    task simulates that by a world without gravity and without loose parts.
+
+    Attributes:
+        reach: largest distance of the point along each axis [m].
+        stiffness: of the tip [N/m].
+        turning_stiffness: about each axis [Nm/rad].
+        damping: [Ns/m].
+        turning_damping: [Nms/rad].
+        joint_damping: [Nms/rad], calms the axis that the tip leaves free.
+    """
+
+    reach: float
+    stiffness: float = 2000.0
+    turning_stiffness: float = 120.0
+    damping: float = 120.0
+    turning_damping: float = 0.3
+    joint_damping: float = 0.4
+    name: str = "tip_pull"
+
+    def spec(self) -> ActionSpec:
+        """Describes the command: (x, y, z)."""
+        high = limits(self.reach, 3)
+        return ActionSpec(self.name, XYZ, "m", tuple(-v for v in high), high, frame="world")
+
+    def bind(self, robot: Robot, period_s: float) -> Controller:
+        """Makes the impedance controller of one robot."""
+        return _ImpedanceController(robot, self)
+
+
+class _ImpedanceController:
+    """Within a control step the Jacobian is constant (the tip moves millimetres), so the law is one matrix product.
+
+    It runs in every physics step, so it is written for speed: `_state` (positions, velocities, 1) times `_gain` are the
+    torques, and numbers get into it one by one, which is faster than to make an array of them.
+    """
+
+    def __init__(self, robot: Robot, law: CompliantPull) -> None:
+        self.robot, self._body, self._columns = robot, robot.body, robot.columns
+        self._upright: Sequence[float] = (0.0, 0.0, 0.0, 1.0)
+        of_position = [law.stiffness] * 3 + [law.turning_stiffness] * 3
+        of_velocity = [law.damping] * 3 + [law.turning_damping] * 3
+        self._laws = -np.array(([of_position], [of_velocity]))
+        n = self._joints = len(robot.joints)
+        self._state = np.ones(2 * n + 1)
+        self._gain = np.zeros((2 * n + 1, n))
+        self._gains = self._gain[: 2 * n].reshape(2, n, n)  # of position and of velocity, both symmetric
+        self._velocity_diagonal = self._gains[1].reshape(-1)[:: n + 1]
+        self._joint_damping = law.joint_damping
+        self._least_effort = min(robot.effort)
+        robot.body.follow()
+
+    def reset(self) -> None:
+        self._upright = self.robot.tip_pose[1]
+
+    def apply(self, command: Sequence[float]) -> None:
+        robot, body = self.robot, self._body
+        error = np.array((*command, *rotation_error(self._upright, robot.tip_pose[1])))
+        jacobian = body.jacobian(robot.last_link, robot.tip_from_com, body.joint_positions)[:, self._columns]
+        weighted = jacobian.T * self._laws
+        np.matmul(weighted, jacobian, out=self._gains)
+        self._velocity_diagonal -= self._joint_damping
+        self._gain[-1] = -(weighted[0].dot(error) + self._gains[0].dot(robot.joint_positions))
+
+    def before_physics_step(self) -> None:
+        state, n = self._state, self._joints
+        for i, joint in enumerate(self._body.samples[-1][self._columns]):
+            state[i], state[n + i] = joint[0], joint[1]
+        torques = state.dot(self._gain).tolist()
+        if max(torques) > self._least_effort or min(torques) < -self._least_effort:
+            torques = [min(max(torque, -most), most) for torque, most in zip(torques, self.robot.effort, strict=True)]
+        self._body.apply_torques(self.robot.joints, torques)
