@@ -56,7 +56,12 @@ class RobotModel:
         return replace(self, tool=tool, wrench=wrench)
 
 
-def _parse(relative: str) -> ElementTree.Element:
+def parse(relative: str) -> ElementTree.Element:
+    """Reads a URDF of the assets folder.
+
+    Raises:
+        AssetError: if it is missing or is not XML.
+    """
     path = ASSETS / relative
     try:
         return ElementTree.parse(path).getroot()
@@ -67,16 +72,14 @@ def _parse(relative: str) -> ElementTree.Element:
 
 
 def compose(model: RobotModel, *, visual: bool) -> Path:
-    """Writes one URDF of the robot and its tool, and returns its path. The same content has the same path.
-
-    Visual meshes are looked for in the models that come with pybullet, and left out when nobody looks.
+    """Writes one URDF of the robot and its tool; see `write`.
 
     Raises:
         AssetError: if a file is missing or is not XML.
     """
-    robot = _parse(model.urdf)
+    robot = parse(model.urdf)
     if model.tool is not None:
-        tool = _parse(model.tool.urdf)
+        tool = parse(model.tool.urdf)
         last, base = robot.findall("link")[-1].get("name", ""), tool.findall("link")[0].get("name", "")
         robot.extend(tool)
         mount = ElementTree.SubElement(robot, "joint", name="flange", type="fixed")
@@ -84,15 +87,21 @@ def compose(model: RobotModel, *, visual: bool) -> Path:
         ElementTree.SubElement(mount, "origin", xyz=xyz, rpy=rpy)
         ElementTree.SubElement(mount, "parent", link=last)
         ElementTree.SubElement(mount, "child", link=base)
+    return write(robot, model.name, visual=visual)
+
+
+def write(robot: ElementTree.Element, name: str, *, visual: bool) -> Path:
+    """Writes a URDF where Bullet can load it, and returns its path. The same content has the same path.
+
+    Visual meshes are looked for in the models that come with pybullet, and left out when nobody looks.
+    """
     for link in robot.findall("link"):
         for shape in link.findall("visual") if not visual else ():
             link.remove(shape)
     for mesh in robot.iter("mesh"):
         mesh.set("filename", str(MESHES / mesh.get("filename", "")))
     text = ElementTree.tostring(robot)
-    path = (
-        Path(tempfile.gettempdir()) / f"physai-{os.getuid()}-{model.name}-{hashlib.sha256(text).hexdigest()[:16]}.urdf"
-    )
+    path = Path(tempfile.gettempdir()) / f"physai-{os.getuid()}-{name}-{hashlib.sha256(text).hexdigest()[:16]}.urdf"
     if not path.exists() or path.read_bytes() != text:
         partial = path.with_suffix(f".{os.getpid()}")  # other processes may be reading the finished file
         partial.write_bytes(text)
