@@ -15,8 +15,10 @@ HIT_FRACTION = itemgetter(2)  # of the engine's description of a hit
 OUTSIDE = 0.005  # m, by which rays start outside of the robot, so that they do not see the robot itself
 
 
-def outline(angles: NDArray[np.float64], half_length: float, half_width: float) -> NDArray[np.float64]:
-    """Distance from the centre of a rectangle to its edge along each angle [rad -> m]."""
+def outline(angles: NDArray[np.float64], half_length: float, half_width: float | None) -> NDArray[np.float64]:
+    """Distance from the centre of a rectangle, or of a disc of radius `half_length`, to its edge along each angle [m]."""
+    if half_width is None:
+        return np.full_like(angles, half_length)
     with np.errstate(divide="ignore"):
         return np.minimum(half_length / np.abs(np.cos(angles)), half_width / np.abs(np.sin(angles)))
 
@@ -33,12 +35,13 @@ class Lidar:
         rays: how many, evenly spread over 360 degrees.
         height: of the plane in the robot's base frame [m].
         reach: largest range [m], also what a ray that hits nothing reads.
-        half_length, half_width: of the robot [m].
+        half_length, half_width: of the robot [m]; one without a width is round.
     """
 
     def __init__(
-        self, world: World, body: Body, *, rays: int, height: float, reach: float, half_length: float, half_width: float
-    ) -> None:
+        self, world: World, body: Body, *, rays: int, height: float, reach: float, half_length: float,
+        half_width: float | None = None,
+    ) -> None:  # fmt: skip
         self._world, self._body = world, body
         self.angles = np.arange(rays) * (2.0 * math.pi / rays)
         self.reach, self._rays = reach, rays
