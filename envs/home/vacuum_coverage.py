@@ -1,8 +1,8 @@
 """VacuumCoverage: cover the floor of a furnished room.
 
 Goal      90 % of the floor that the disc can reach, before the time is up.
-Start     anywhere in a room of 3.0 x 2.6 to 4.6 x 3.8 m with up to six pieces of furniture, facing anywhere. Reachable is
-          what the disc covers from where its middle can get, found by flood fill (`parts.coverage`).
+Start     anywhere in a room of 3.0 x 2.6 to 4.6 x 3.8 m with three to six pieces of furniture, facing anywhere.
+          Reachable is what the disc covers from where its middle can get, found by flood fill (`parts.coverage`).
 Sees      a scanner all around, two bumper halves, and a map of its own of what it has covered, from wheel encoders and
           gyro, which drift: what it believes covered is not quite what is.
 Ends      success; 200 s (truncated). Touching furniture is allowed and counted.
@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 
 from physai_envs.parts.bumper import Bumper
 from physai_envs.parts.coverage import CELL, CoverageMap, FloorPlan
+from physai_envs.parts.dust import Dust
 from physai_envs.parts.lidar import Lidar
 from physai_envs.parts.odometry import Odometry
 from physai_envs.parts.room import HALF_X, HALF_Y, Room
 from physai_envs.parts.sweep import Sweeper
 from physai_envs.robots.vacuum import DRIVE, HEIGHT, RADIUS, SCAN_HEIGHT, VACUUM, WHEEL_RADIUS
-from physai_envs.task import Camera, Metric, Observation, Randomize, Reward, Scene, Task, shared
+from physai_envs.task import Camera, Metric, Observation, Randomize, Reward, Scene, Task
 from physai_envs.world import Physics, Vector
 
 CONTROL_HZ, EPISODE_S = 5, 200.0
@@ -55,7 +56,7 @@ def build(s: Scene) -> None:
     seen = CoverageMap(RADIUS, lidar.angles, EDGES, SECTORS)
     steps = PHYSICS.hz // CONTROL_HZ
     m.odometry = Odometry(body, WHEEL_RADIUS, lidar, m.plan, seen, steps, steps // 2, 1.0 / PHYSICS.hz)
-    m.sweeper = Sweeper(m.plan)
+    m.sweeper, m.dust = Sweeper(m.plan), Dust(s.world)
     s.add_sensor("bumper", Bumper(s.world, body, s["floor"], lambda: m.odometry.clearance, BUMPER_NEAR))
     s.add_sensor("odometry", m.odometry)
 
@@ -76,6 +77,12 @@ def reset(s: Scene) -> None:
     yaw = float(s.rng.uniform(-math.pi, math.pi))
     s.robot.body.place((m.plan.x[i], m.plan.y[j], HEIGHT), (0.0, 0.0, math.sin(0.5 * yaw), math.cos(0.5 * yaw)))
     m.odometry.begin(s.randomization["wheel_scale"], math.radians(s.randomization["gyro_drift"]) / 60.0)
+    m.dust.scatter(m.plan)
+
+
+def process(s: Scene) -> None:
+    """Before every control step: takes away the dust, where somebody looks."""
+    s.memory.dust.sweep(s.memory.plan)
 
 
 def scan(s: Scene) -> NDArray[np.float64]:
@@ -203,6 +210,7 @@ TASK = Task(
         Metric("bumps", lambda s: s.sensors["bumper"].bumps, "1"),
         Metric("time", lambda s: s.time_s, "s"),
     ),
+    process=process,
     build=build,
     reset=reset,
     success=covered,

@@ -21,7 +21,7 @@ class Bumper:
         near: below which clearance it looks [m]; more than the robot drives in a control step.
 
     Attributes:
-        left, right: whether that half was touched in the last control step; the right one has what is straight ahead, too.
+        left, right: whether that half was touched in the last control step; what is straight ahead counts to the right.
         bumps: how many control steps in which it was touched followed one in which it was not.
     """
 

@@ -1,6 +1,7 @@
 """What of a floor has been covered: the truth for the reward, and the map that the robot keeps of it.
 
-Both are grids of square cells that lie still in their frame; a robot covers the cells whose middle its disc passes over.
+Both are grids of square cells that lie still in their frame; a robot covers the cells whose middle its
+disc passes over.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ class FloorPlan(Grid):
         return ndimage.label(free)[0]  # type: ignore[no-any-return]
 
     def open(self, region: NDArray[np.bool_]) -> None:
-        """Starts an episode: `region` is where the middle of the disc can be, all floor that it covers there is bare."""
+        """Starts an episode: the middle of the disc can be in `region`; all that the disc covers there is bare."""
         self.free = region
         self.bare = ndimage.binary_dilation(region, self._disc)
         self.area = self.left = int(self.bare.sum())
@@ -102,11 +103,11 @@ UNKNOWN, COVERED, BARE = -1, 0, 1  # of a cell of the robot's map; where somethi
 
 
 class CoverageMap(Grid):
-    """What a robot knows of the floor, in the frame of its own odometry: floor that its scanner looked across, and floor
-    that it has covered. The last look counts, so that errors of the odometry do not add up to walls everywhere.
+    """What a robot knows of the floor, in the frame of its own odometry.
 
-    What a policy gets of it is an egocentric picture in polar coordinates, fine near the robot and coarse far away, after
-    the multi-scale maps of A. Jonnarth et al., arXiv:2306.16978.
+    That is floor that its scanner looked across, and floor that it has covered. The last look counts, so that errors of
+    the odometry do not add up to walls everywhere. What a policy gets of it is an egocentric picture in polar
+    coordinates, fine near the robot and coarse far away, after A. Jonnarth et al., arXiv:2306.16978.
 
     Args:
         radius: of the robot [m].
@@ -156,6 +157,6 @@ class CoverageMap(Grid):
             self.cells[rows, columns][disc] = COVERED
 
     def picture(self, x: float, y: float, yaw: float) -> NDArray[np.float64]:
-        """Egocentric picture: mean of each bin, from -1 unknown or occupied over 0 covered to 1 bare (rings x sectors,)."""
+        """Egocentric picture: mean of each bin, -1 unknown or occupied, 0 covered, 1 bare, (rings x sectors,)."""
         points = self._points * complex(math.cos(yaw), math.sin(yaw)) + complex(x, y)
         return self._flat[self._index(points)].reshape(-1, 4).mean(axis=1)  # type: ignore[no-any-return]

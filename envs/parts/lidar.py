@@ -16,7 +16,7 @@ OUTSIDE = 0.005  # m, by which rays start outside of the robot, so that they do 
 
 
 def outline(angles: NDArray[np.float64], half_length: float, half_width: float | None) -> NDArray[np.float64]:
-    """Distance from the centre of a rectangle, or of a disc of radius `half_length`, to its edge along each angle [m]."""
+    """Distance from the centre of a rectangle, or of a disc of radius `half_length`, to its edge at each angle [m]."""
     if half_width is None:
         return np.full_like(angles, half_length)
     with np.errstate(divide="ignore"):

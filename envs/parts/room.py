@@ -76,7 +76,7 @@ PIECES = (
     Piece("table", (0.6, 0.4), at_wall=False, boxes=_table(0.6, 0.4), legs=True),
     Piece("sideboard", (0.7, 0.22), at_wall=True, boxes=(Box((0.7, 0.22, 0.4), (0.0, 0.0, 0.4), color=WHITE),)),
     Piece("armchair", (0.38, 0.38), at_wall=False, boxes=_seat(0.38, 0.38, BLUE)),
-    Piece("wardrobe", (0.5, 0.3), at_wall=True, boxes=(Box((0.5, 0.3, 0.9), (0.0, 0.0, 0.9), color=WOOD),)),
+    Piece("dresser", (0.5, 0.3), at_wall=True, boxes=(Box((0.5, 0.3, 0.45), (0.0, 0.0, 0.45), color=WOOD),)),
     Piece(
         "plant", (0.15, 0.15), at_wall=False,
         boxes=(
@@ -117,7 +117,7 @@ class Room:
     """
 
     def __init__(self, world: World) -> None:
-        floor = Box((HALF_X[1] + 0.3, HALF_Y[1] + 0.3, 0.5), (0.0, 0.0, -0.5))
+        floor = Box((WALL_HALF[0] + 0.3, WALL_HALF[0], 0.05), (0.0, 0.0, -0.05))
         world.compound("floor", [floor], color=PARQUET, scenery=True)
         self._walls = [world.box(f"wall{i}", WALL_HALF, color=WALL, scenery=True) for i in range(4)]
         self._pool: list[tuple[Piece, Body]] = []

@@ -60,7 +60,7 @@ class Sweeper:
         goal = plan.free & (need >= NEED)
         if not goal.any():
             goal = plan.free & (need >= LEFT_OVER)
-        around = here + ahead * self._ahead[:, int(round(RING / CELL)) - 1]
+        around = here + ahead * self._ahead[:, round(RING / CELL) - 1]
         i = ((around.real - plan.x0) / CELL).astype(np.intp)
         j = ((around.imag - plan.y0) / CELL).astype(np.intp)
         steps = np.full(goal.shape, math.inf)
