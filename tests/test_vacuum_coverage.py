@@ -158,10 +158,11 @@ def test_picture_shows_what_is_where() -> None:
     seen.cover((0.0, 0.0), (0.0, 0.6))
     picture = seen.picture(0.0, 0.0, 0.5 * math.pi).reshape(-1, task.SECTORS)
     far = np.searchsorted(task.EDGES, 0.7)
-    assert picture[far, task.SECTORS // 4] == BARE  # to the left
-    assert picture[far, 3 * task.SECTORS // 4] == UNKNOWN
-    assert picture[far - 2, 0] == COVERED
-    assert (picture[0] == COVERED).all()
+    assert picture[far, task.SECTORS // 4] == 1.0  # to the left
+    assert picture[far, 3 * task.SECTORS // 4] == 0.0  # to the right, unknown
+    assert picture[far - 2, 0] == 0.0  # ahead, covered
+    assert 0.3 < picture[-1, 0] < 0.7  # far ahead, half of it
+    assert (picture[0] == 0.0).all()
 
 
 def test_scan_makes_floor_bare_and_walls_unknown_and_leaves_what_is_covered() -> None:

@@ -90,8 +90,8 @@ def scan(s: Scene) -> NDArray[np.float64]:
     return -1.0 / (s.memory.odometry.ranges - (RADIUS - 0.1))
 
 
-def coverage_map(s: Scene) -> NDArray[np.float64]:
-    """The robot's own map around it: -1 unknown or occupied, 0 covered, 1 bare; from near to far, counterclockwise."""
+def bare_floor(s: Scene) -> NDArray[np.float64]:
+    """Share of bare floor around the robot by its own map, from near to far and counterclockwise, (264,)."""
     return s.memory.odometry.picture()
 
 
@@ -106,6 +106,11 @@ def speeds(s: Scene) -> Vector:
     (vx, vy, _), (_, _, yaw_rate) = s.robot.body.velocity
     yaw = s.memory.odometry.yaw
     return math.cos(yaw) * vx + math.sin(yaw) * vy, yaw_rate
+
+
+def previous_action(s: Scene) -> list[float]:
+    """What the policy did last, in [-1, 1]: so that it does not sway between two ways."""
+    return s.action
 
 
 def coverage(s: Scene) -> float:
@@ -157,7 +162,7 @@ def overlap(s: Scene) -> float:
 def expert(s: Scene) -> list[float]:
     """Turns to where the sweeper wants to go, and drives as fast as that allows."""
     o = s.memory.odometry
-    turn = s.memory.sweeper.turn(*o.place, o.yaw)
+    turn = s.memory.sweeper.turn(*o.place, o.yaw, s.action[1])
     speed = max(0.0, 1.0 - abs(turn) / MOST_TURN)
     low, high = -DRIVE.reverse, DRIVE.speed
     return [2.0 * (speed * high - low) / (high - low) - 1.0, turn * TURN_GAIN / DRIVE.yaw_rate]
@@ -185,10 +190,11 @@ TASK = Task(
     episode_s=EPISODE_S,
     actions=(DRIVE,),
     observations=(
-        Observation("map", coverage_map, (SECTORS * (len(EDGES) - 1),), "1", -1.0, 1.0, frame="base"),
+        Observation("bare_floor", bare_floor, (SECTORS * (len(EDGES) - 1),), "1", 0.0, 1.0, frame="base"),
         Observation("scan", scan, (RAYS,), "1/m", -10.0, 0.0, frame="base", noise_std=0.02, dropout=0.01),
         Observation("bumper", bumper, (2,), "1", 0.0, 1.0, frame="base"),
         Observation("speeds", speeds, (2,), "m/s, rad/s", (-1.0, -4.0), (1.0, 4.0), frame="base", noise_std=0.01),
+        Observation("previous_action", previous_action, (2,), "1", -1.0, 1.0, frame="policy"),
     ),
     rewards=(
         Reward("newly", newly, weight=0.2),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,6 +100,8 @@ class FloorPlan(Grid):
         return 1.0 - self.left / self.area
 
 
+ALONG, ACROSS = 3, 3  # points of a bin of the picture at which the map is looked up
+SAMPLES = ALONG * ACROSS
 UNKNOWN, COVERED, BARE = -1, 0, 1  # of a cell of the robot's map; where something stands it is UNKNOWN, too
 
 
@@ -125,10 +128,7 @@ class CoverageMap(Grid):
         self._rays = np.exp(1j * angles)[:, None]
         self._along = np.arange(1.5 * CELL, edges[-1], 1.5 * CELL)[None, :]
         self._looks = self._rays * self._along
-        rings = np.array(edges)
-        inner, wide = rings[:-1, None, None, None], np.diff(rings)[:, None, None, None]
-        turn = (np.arange(sectors)[None, :, None, None] + np.array([-0.25, 0.25])[:, None]) * (2.0 * math.pi / sectors)
-        self._points = ((inner + wide * np.array([0.25, 0.75])) * np.exp(1j * turn)).reshape(-1)
+        self._points = np.concatenate([_ring(*ring, sectors) for ring in pairwise(edges)])
 
     def clear(self) -> None:
         """Forgets everything."""
@@ -157,6 +157,14 @@ class CoverageMap(Grid):
             self.cells[rows, columns][disc] = COVERED
 
     def picture(self, x: float, y: float, yaw: float) -> NDArray[np.float64]:
-        """Egocentric picture: mean of each bin, -1 unknown or occupied, 0 covered, 1 bare, (rings x sectors,)."""
+        """Egocentric picture: share of each bin that is bare floor, (rings x sectors,)."""
         points = self._points * complex(math.cos(yaw), math.sin(yaw)) + complex(x, y)
-        return self._flat[self._index(points)].reshape(-1, 4).mean(axis=1)  # type: ignore[no-any-return]
+        return (self._flat[self._index(points)] == BARE).reshape(-1, SAMPLES).mean(axis=1)  # type: ignore[no-any-return]
+
+
+def _ring(inner: float, outer: float, sectors: int) -> NDArray[np.complex128]:
+    """Points in the bins of a ring, `SAMPLES` in each, as complex numbers [m]."""
+    along = inner + (outer - inner) * (np.arange(ALONG) + 0.5) / ALONG
+    across = (np.arange(ACROSS) + 0.5) / ACROSS - 0.5
+    turns = (np.arange(sectors)[:, None] + across) * (2.0 * math.pi / sectors)
+    return (np.exp(1j * turns)[:, :, None] * along).reshape(-1)

@@ -18,8 +18,10 @@ MUST = 1  # index in it up to which the way has to be free
 FRONT, SWATH_ACROSS = 0.1, np.arange(-0.15, 0.16, 0.05)  # m: what it would cover, there, is so far before its middle
 EDGE_ALONG, EDGE_ACROSS = np.arange(0.0, 0.36, 0.05), -0.2  # m, the strip beside that, on the right
 EDGE, TURN = 0.35, 0.25  # share of the swath that an edge along all of it, and a half turn, are worth
+BACK = 0.8  # likewise a half turn against the one that it is making: it does not sway between two ways
 WORTH = 0.12  # share of the swath that has to be bare for it
 NEED, LEFT_OVER = 10, 3  # cells of bare floor under the disc that make a place worth going to; when there is none left
+CELLS = 8.0  # of way that a cost of 1 is worth
 RING = 0.15  # m, how far it looks ahead on the way to one
 NEIGHBOURS = ((1, 0), (-1, 0), (0, 1), (0, -1))
 
@@ -42,19 +44,27 @@ class Sweeper:
         i = ((points.real - self._plan.x0) / CELL).astype(np.intp)
         return cells[i, ((points.imag - self._plan.y0) / CELL).astype(np.intp)]
 
-    def turn(self, x: float, y: float, yaw: float) -> float:
-        """How far to turn, at a place [m] with a heading [rad], -pi to pi."""
+    def turn(self, x: float, y: float, yaw: float, turning: float) -> float:
+        """How far to turn, -pi to pi.
+
+        Args:
+            x: place [m].
+            y: likewise.
+            yaw: heading [rad].
+            turning: how fast it turns already, -1 to 1 of the most, counterclockwise.
+        """
         plan, here, ahead = self._plan, complex(x, y), complex(math.cos(yaw), math.sin(yaw))
         clear = np.logical_and.accumulate(self._at(plan.free, here + ahead * self._ahead), axis=1)
         bare = self._at(plan.bare, here + ahead * self._swath).reshape(HEADINGS, len(AHEAD), -1)
         gain = (bare & clear[:, :, None]).mean(axis=(1, 2))  # what it would cover before it has to stop
         edge = 1.0 - self._at(plan.bare, here + ahead * self._edge).mean(axis=1)
+        cost = self._cost + BACK / math.pi * np.maximum(-turning * self._turns, 0.0)
         possible = clear[:, MUST] & (gain > WORTH)
         if possible.any():
-            return float(self._turns[np.argmax(np.where(possible, gain + EDGE * edge - self._cost, -math.inf))])
-        return self._to_nearest(here, ahead)
+            return float(self._turns[np.argmax(np.where(possible, gain + EDGE * edge - cost, -math.inf))])
+        return self._to_nearest(here, ahead, cost)
 
-    def _to_nearest(self, here: complex, ahead: complex) -> float:
+    def _to_nearest(self, here: complex, ahead: complex, cost: NDArray[np.float64]) -> float:
         """Turn towards the nearest place worth going to, by the way there."""
         plan, need = self._plan, self._need()
         goal = plan.free & (need >= NEED)
@@ -81,8 +91,8 @@ class Sweeper:
             wave = grown & plan.free & ~seen
             seen |= wave
             steps[wave] = count
-        cost = steps[i, j] + 2.0 * self._cost / TURN
-        return float(self._turns[int(np.argmin(cost))]) if np.isfinite(cost).any() else 0.0
+        score = steps[i, j] + CELLS * cost
+        return float(self._turns[int(np.argmin(score))]) if np.isfinite(score).any() else 0.0
 
     def _need(self) -> NDArray[np.int16]:
         """Number of bare cells under the disc, for its middle in each cell."""
