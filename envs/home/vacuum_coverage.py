@@ -221,6 +221,7 @@ TASK = Task(
     reset=reset,
     success=covered,
     failure=never,
+    solved_at=0.9,
     expert=expert,
     camera=Camera(eye=(0.0, -3.6, 4.6), target=(0.0, -0.25, 0.0), field_of_view_deg=50.0, light=(2.0, -1.5, 9.0)),
 )
