@@ -17,11 +17,11 @@ AHEAD = np.arange(0.05, 0.41, 0.05)  # m, on the way of the middle of the robot
 MUST = 1  # index in it up to which the way has to be free
 FRONT, SWATH_ACROSS = 0.1, np.arange(-0.15, 0.16, 0.05)  # m: what it would cover, there, is so far before its middle
 EDGE_ALONG, EDGE_ACROSS = np.arange(0.0, 0.36, 0.05), -0.2  # m, the strip beside that, on the right
-EDGE, TURN = 0.35, 0.25  # share of the swath that an edge along all of it, and a half turn, are worth
+EDGE, TURN = 0.35, 1.0  # share of the swath that an edge along all of it, and a half turn, are worth
 BACK = 0.8  # likewise a half turn against the one that it is making: it does not sway between two ways
 WORTH = 0.12  # share of the swath that has to be bare for it
 NEED, LEFT_OVER = 10, 3  # cells of bare floor under the disc that make a place worth going to; when there is none left
-CELLS = 8.0  # of way that a cost of 1 is worth
+CELLS = 2.0  # of way that a cost of 1 is worth
 RING = 0.15  # m, how far it looks ahead on the way to one
 NEIGHBOURS = ((1, 0), (-1, 0), (0, 1), (0, -1))
 
