@@ -3,8 +3,8 @@
 Goal      90 % of the floor that the disc can reach, before the time is up.
 Start     anywhere in a room of 3.0 x 2.6 to 4.6 x 3.8 m with up to six pieces of furniture, facing anywhere.
           Reachable is what the disc covers from where its middle can get, found by flood fill (`parts.coverage`).
-Sees      a scanner all around, two bumper halves, and a map of its own of what it has covered, from wheel encoders and
-          gyro, which drift: what it believes covered is not quite what is.
+Sees      a scanner all around, two bumper halves, and a map of its own of what it has covered, from floor tracking
+          and gyro, which drift: what it believes covered is not quite what is.
 Ends      success; 240 s (truncated). Touching furniture is allowed and counted.
 Reward    newly covered floor, less the cost of time, bumps and turning; success.
 Sources   robot: `assets/robots/vacuum.urdf`; multi-scale maps: A. Jonnarth et al., arXiv:2306.16978.
@@ -24,7 +24,7 @@ from physai_envs.parts.lidar import Lidar
 from physai_envs.parts.odometry import Odometry
 from physai_envs.parts.room import HALF_X, HALF_Y, Room
 from physai_envs.parts.sweep import Sweeper
-from physai_envs.robots.vacuum import DRIVE, HEIGHT, RADIUS, SCAN_HEIGHT, VACUUM, WHEEL_RADIUS
+from physai_envs.robots.vacuum import DRIVE, HEIGHT, RADIUS, SCAN_HEIGHT, VACUUM
 from physai_envs.task import Camera, Metric, Observation, Randomize, Reward, Scene, Task
 from physai_envs.world import Physics, Vector
 
@@ -55,7 +55,7 @@ def build(s: Scene) -> None:
     lidar = Lidar(s.world, body, rays=RAYS, height=SCAN_HEIGHT - HEIGHT, reach=REACH, half_length=RADIUS)
     seen = CoverageMap(RADIUS, lidar.angles, EDGES, SECTORS)
     steps = PHYSICS.hz // CONTROL_HZ
-    m.odometry = Odometry(body, WHEEL_RADIUS, lidar, m.plan, seen, steps, steps // 2, 1.0 / PHYSICS.hz)
+    m.odometry = Odometry(body, lidar, m.plan, seen, steps, steps // 2, 1.0 / PHYSICS.hz)
     m.sweeper, m.dust = Sweeper(m.plan), Dust(s.world)
     s.add_sensor("bumper", Bumper(s.world, body, s["floor"], lambda: m.odometry.clearance, BUMPER_NEAR))
     s.add_sensor("odometry", m.odometry)
@@ -76,7 +76,7 @@ def reset(s: Scene) -> None:
     i, j = s.rng.choice(np.argwhere(region)).tolist()
     yaw = float(s.rng.uniform(-math.pi, math.pi))
     s.robot.body.place((m.plan.x[i], m.plan.y[j], HEIGHT), (0.0, 0.0, math.sin(0.5 * yaw), math.cos(0.5 * yaw)))
-    m.odometry.begin(s.randomization["wheel_scale"], math.radians(s.randomization["gyro_drift"]) / 60.0)
+    m.odometry.begin(s.randomization["way_scale"], math.radians(s.randomization["gyro_drift"]) / 60.0)
     m.dust.scatter(m.plan)
 
 
@@ -204,7 +204,7 @@ TASK = Task(
         Reward("done", done, weight=15.0),
     ),
     randomization=(
-        Randomize("wheel_scale", 0.99, 1.01, "1", drawn),
+        Randomize("way_scale", 0.99, 1.01, "1", drawn),
         Randomize("gyro_drift", -0.5, 0.5, "deg/min", drawn),
         Randomize("floor_friction", 0.5, 0.9, "1", set_floor_friction),
         Randomize("motor_strength", 0.7, 1.0, "1", set_motor_strength),

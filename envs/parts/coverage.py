@@ -135,10 +135,11 @@ class CoverageMap(Grid):
         self.cells.fill(UNKNOWN)
 
     def _index(self, points: NDArray[np.complex128]) -> NDArray[np.intp]:
+        """Flat index of the cell of each point; beyond the map, that of some cell at its rim."""
         i = ((points.real - self.x0) * (1.0 / CELL)).astype(np.intp)
         i *= self.ny
         i += ((points.imag - self.y0) * (1.0 / CELL)).astype(np.intp)
-        return i
+        return np.minimum(np.maximum(i, 0, out=i), self._flat.size - 1, out=i)
 
     def look(self, x: float, y: float, yaw: float, ranges: NDArray[np.float64]) -> None:
         """Takes a scan in, seen from where the robot believes it is [m, rad]; ranges from the middle of the robot."""

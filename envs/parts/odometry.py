@@ -1,22 +1,24 @@
-"""Dead reckoning of a robot with two driven wheels, and what it covers meanwhile, truly and as it believes."""
+"""Dead reckoning of a vacuum cleaner, and what it covers meanwhile, truly and as it believes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 
-from physai_envs.geometry import wrap_angle, yaw_of
+from physai_envs.geometry import subtract, wrap_angle, yaw_of
 from physai_envs.parts.coverage import CoverageMap, FloorPlan
 from physai_envs.parts.lidar import Lidar
 from physai_envs.world import Body
 
 
 class Odometry:
-    """Distance from wheel encoders, heading from a gyro; a sensor that updates floor plan and map on the way.
+    """Way from a floor tracking sensor, heading from a gyro; a sensor that updates floor plan and map on the way.
+
+    The sensor looks at the floor as an optical mouse does, so wheels that slip at an obstacle do not deceive it. It
+    sees the way ahead, not the way aside.
 
     Args:
-        body: the robot; its first two joints are the driven wheels.
-        radius: of the wheels [m].
+        body: the robot, its x axis ahead.
         lidar: scans at the end of each control step.
         plan: the true floor.
         map: the robot's own.
@@ -31,20 +33,19 @@ class Odometry:
     """
 
     def __init__(
-        self, body: Body, radius: float, lidar: Lidar, plan: FloorPlan, map: CoverageMap, steps: int, every: int,
+        self, body: Body, lidar: Lidar, plan: FloorPlan, map: CoverageMap, steps: int, every: int,
         period_s: float,
     ) -> None:  # fmt: skip
-        self._body, self._radius, self._lidar, self.plan, self.map = body, radius, lidar, plan, map
+        self._body, self._lidar, self.plan, self.map = body, lidar, plan, map
         self._steps, self._every, self._period_s = steps, every, period_s
         self.scale, self.drift = 1.0, 0.0
 
     def begin(self, scale: float, drift: float) -> None:
-        """Starts an episode where the robot stands: `scale` of the wheels' size, `drift` of the gyro [rad/s]."""
+        """Starts an episode where the robot stands: `scale` of the way, `drift` of the gyro [rad/s]."""
         self.scale, self.drift = scale, drift
         position, orientation = self._body.pose
         self.place, self.yaw = position[:2], yaw_of(orientation)
         self.believed = (*self.place, self.yaw)  # where its frame lies means nothing to the robot
-        self._wheels = self._angle()
         self.distance, self.newly, self._count = 0.0, 0, 0
         self.map.clear()
         self.plan.cover(self.place, self.place)
@@ -53,10 +54,6 @@ class Odometry:
 
     def reset(self) -> None:
         """Nothing to forget: `begin` has done it."""
-
-    def _angle(self) -> float:
-        """Mean of how far the wheels have turned [rad]."""
-        return 0.5 * sum(self._body.joint_positions[:2])
 
     def start(self) -> None:
         """Begins a control step."""
@@ -72,16 +69,16 @@ class Odometry:
         before, self.place = self.place, position[:2]
         self.distance += math.dist(before, self.place)
         self.newly += self.plan.cover(before, self.place)
-        self._reckon(yaw_of(orientation))
+        self._reckon(subtract((*self.place, 0.0), (*before, 0.0)), yaw_of(orientation))
         if self._count == self._steps:
             self._look()
 
-    def _reckon(self, yaw: float) -> None:
-        turned = wrap_angle(yaw - self.yaw) + self.drift * self._every * self._period_s
+    def _reckon(self, moved: Sequence[float], yaw: float) -> None:
+        turned = wrap_angle(yaw - self.yaw)
+        heading = self.yaw + 0.5 * turned
+        way = self.scale * (moved[0] * math.cos(heading) + moved[1] * math.sin(heading))
         self.yaw = yaw
-        angle = self._angle()
-        way = (angle - self._wheels) * self._radius * self.scale
-        self._wheels = angle
+        turned += self.drift * self._every * self._period_s
         x, y, believed = self.believed
         middle = believed + 0.5 * turned
         self.believed = (x + way * math.cos(middle), y + way * math.sin(middle), believed + turned)
