@@ -31,7 +31,7 @@ from physai_envs.world import Physics, Vector
 CONTROL_HZ, EPISODE_S = 5, 360.0
 DONE = 0.9  # of the reachable floor
 RAYS, REACH = 36, 4.0  # m
-EDGES = (0.0, 0.1, 0.17, 0.24, 0.31, 0.4, 0.5, 0.7, 1.0, 1.5, 2.2, 3.2)  # m, rings of the map that the policy gets
+EDGES = (RADIUS, 0.24, 0.31, 0.4, 0.5, 0.7, 1.0, 1.5, 2.2, 3.2)  # m, rings of the map that the policy gets
 SECTORS = 24
 SMALL = (1.1, 0.9)  # m, half of the room at difficulty 0
 PIECES = (3, 6)  # of furniture, at difficulty 1
@@ -91,7 +91,7 @@ def scan(s: Scene) -> NDArray[np.float64]:
 
 
 def bare_floor(s: Scene) -> NDArray[np.float64]:
-    """Share of bare floor around the robot by its own map, from near to far and counterclockwise, (264,)."""
+    """Share of bare floor around the robot by its own map, from near to far and counterclockwise, (216,)."""
     return s.memory.odometry.picture()
 
 
