@@ -17,3 +17,6 @@ PEG = Tool("tools/peg.urdf", tip=(0.0, 0.0, 0.1679))  # m, centre of the peg's e
 
 PANDA_GRIPPER = PANDA.with_tool(GRIPPER)
 PANDA_PEG = PANDA.with_tool(PEG, wrench=True)
+
+TORCH = Tool("tools/torch.urdf", tip=(0.0, 0.0, 0.29))  # m, end of the wire: where the arc meets the work
+PANDA_TORCH = PANDA.with_tool(TORCH)
