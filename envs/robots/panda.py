@@ -20,3 +20,6 @@ PANDA_PEG = PANDA.with_tool(PEG, wrench=True)
 
 TORCH = Tool("tools/torch.urdf", tip=(0.0, 0.0, 0.29))  # m, end of the wire: where the arc meets the work
 PANDA_TORCH = PANDA.with_tool(TORCH)
+
+SCREWDRIVER = Tool("tools/screwdriver.urdf", tip=(0.0, 0.0, 0.21), open_joints=(0.0, 0.0))  # m, end of the bit
+PANDA_SCREWDRIVER = PANDA.with_tool(SCREWDRIVER)
