@@ -23,3 +23,6 @@ PANDA_TORCH = PANDA.with_tool(TORCH)
 
 SCREWDRIVER = Tool("tools/screwdriver.urdf", tip=(0.0, 0.0, 0.21), open_joints=(0.0, 0.0))  # m, end of the bit
 PANDA_SCREWDRIVER = PANDA.with_tool(SCREWDRIVER)
+
+GEAR = Tool("tools/gear.urdf", tip=(0.0, 0.0, 0.14))  # m, middle of the gear's lower face
+PANDA_GEAR = PANDA.with_tool(GEAR, wrench=True)
