@@ -48,7 +48,7 @@ END_BONUS, END_COST = 20.0, 30.0
 def build(s: Scene) -> None:
     add_table(s.world)
     steel, dark = (0.55, 0.58, 0.62, 1.0), (0.1, 0.1, 0.1, 1.0)
-    part = [
+    part = [  # looks alone: where the screw touches it, and what happens then, is in `Screw`
         Box((0.05, 0.05, 0.01), (0.0, 0.0, -0.01), solid=False),
         Box((0.035, 0.035, 0.015), (0.0, 0.0, -0.035), color=(0.25, 0.45, 0.7, 1.0), solid=False),
         Box((0.0023, 0.0023, 0.0003), (0.0, 0.0, 0.0), color=dark, solid=False),
