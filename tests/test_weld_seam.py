@@ -86,6 +86,8 @@ def test_sensor_says_when_there_is_no_groove():
     rng = np.random.default_rng(0)
     flat = 0.003 + laser.PIXEL_NOISE * rng.standard_normal(laser.PIXELS)
     assert laser.find_groove(flat, SEEN) is None
+    scratch = flat + 0.0015 * (np.abs(np.arange(laser.PIXELS) - 20) < 3)  # 1.5 mm deep, a groove has 5
+    assert laser.find_groove(scratch, SEEN) is None
     outside = laser.cast(FLAT, (0.522, 0.0, 0.203), SIDE, DOWN)  # one plate alone is in the picture
     assert laser.find_groove(outside, SEEN) is None
 
