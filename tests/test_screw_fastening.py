@@ -104,9 +104,11 @@ def test_pitch_is_exact(bench):
 def test_thread_does_not_catch_without_pressure_or_backwards(bench):
     lifted = bench(press=-0.004)
     lifted.run(6.0, 1.5)
+    light = bench(press=0.001)  # 1 N, half of what it takes
+    light.run(6.0, 1.5)
     back = bench()
     back.run(-6.0, 1.5)
-    for b in (lifted, back):
+    for b in (lifted, light, back):
         assert not b.screw.engaged
         assert not b.screw.crossed
 
@@ -242,6 +244,7 @@ def test_a_driver_that_does_not_stop_spoils_the_joint(env):
     info = play(env, TEST_SEED_START, on)
     assert info["reward_terms"]["scrapped"] == 1.0
     assert info["metrics"]["final_torque"] > 1.1 * task.TARGET
+    assert not task.screw(env.scene).stripped
 
 
 def test_a_driver_that_turns_beside_the_hole_cross_threads(env):
