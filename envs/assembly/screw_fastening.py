@@ -1,7 +1,7 @@
 """ScrewFastening: place a screw in its hole, drive it in, and stop in the torque window.
 
 Goal      M4 screw seated, its torque within 10 % of 2.4 Nm, the spindle at rest for 0.25 s.
-Start     screw on the bit, 25 mm above the part and up to 25 mm beside the hole, whose place is known to 0.2 mm.
+Start     screw on the bit, 2 cm above the part and up to 2 cm beside the hole, whose place is known to 0.2 mm.
 Ends      success; failure when it is cross-threaded, tightened too far, pressed too hard or lost; 20 s (truncated).
 Reward    near, down, turned, tightened, each 0 to 1, less the cost of time; the end, good or bad.
 Sources   M4: ISO 261, ISO 4762; 2.4 Nm: four fifths of the 3 Nm usual for M4 of class 8.8 (VDI 2230); window of
@@ -23,10 +23,10 @@ from physai_envs.world import Box, Physics, Vector, quaternion_from_euler
 TARGET, WINDOW = 2.4, 0.1  # Nm, and its share to each side
 HOLE_CENTRE, HOLE_RANGE = (0.5, 0.0), 0.05  # m
 MOUTH = 0.05  # m, height of the part above the table
-START_HEIGHT, START_RANGE = 0.025, 0.025  # m above the mouth, and to each side
+START_HEIGHT, START_RANGE = 0.02, 0.02  # m above the mouth, and to each side
 TILT = 0.009  # rad, of the part to each side
 DEPTH, DEPTH_RANGE = 0.0056, 0.0004  # m, at which the screw is seated: 8 turns, and 0.6 of one to each side
-SPEED = 0.04  # m/s
+SPEED = 0.02  # m/s: tenths of a millimetre are to be seen in the command
 SPINDLE = SpindleSpeed(speed=12.0, reverse=3.0, torque=4.0)  # rad/s and Nm
 SPAN = SPINDLE.speed + SPINDLE.reverse
 SLIDE, SPIN = 7, 8  # columns of the tool's joints, after the seven of the arm
@@ -36,8 +36,8 @@ AT_REST = 0.3  # rad/s
 REACH, FINE = 0.05, 0.002  # m, distances at which `near` and `centred` are down to 0.1
 
 # The expert
-GAIN = 5.0  # 1/s, how fast it closes its errors
-HOVER, ON_AXIS, OFF_AXIS = 0.003, 0.00015, 0.0004  # m: waits over the mouth until it is on the axis
+GAIN, SIDE_GAIN = 5.0, 10.0  # 1/s, how fast it closes its errors along and across
+HOVER, ON_AXIS, OFF_AXIS = 0.003, 0.0005, 0.0015  # m: waits over the mouth until it is on the axis
 SLOW = 0.008  # m/s, on the last millimetres, in which it comes to the axis as well as its camera allows
 PRESS = 8.0  # N
 CATCHING, CAREFUL = 5.0, 4.0  # rad/s: to find the thread, and from shortly before the seat; full speed between
@@ -190,7 +190,7 @@ def expert(s: Scene) -> list[float]:
         turn = CATCHING * ramp(force, 1.0, 3.0) * (1.0 - off)
         vz = -GAIN * ((1.0 - off) * (follow + max(height, 0.0)) + off * (height - HOVER))
         vz = max(vz, -SLOW - GAIN * max(height - HOVER, 0.0))
-    command = (GAIN * dx / SPEED, GAIN * dy / SPEED, vz / SPEED, -1.0 + 2.0 * (turn + SPINDLE.reverse) / SPAN)
+    command = (SIDE_GAIN * dx / SPEED, SIDE_GAIN * dy / SPEED, vz / SPEED, -1.0 + 2.0 * (turn + SPINDLE.reverse) / SPAN)
     return [min(max(v, -1.0), 1.0) for v in command]
 
 
