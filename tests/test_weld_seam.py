@@ -200,7 +200,7 @@ def test_a_tilted_torch_is_scrap(env):
 def test_touching_the_plate_ends_the_episode(env):
     info = play(env, 3, lambda env: np.array((0, 0, -1.0, 0, 0)))
     assert info["reward_terms"]["scrapped"] == 1.0
-    assert weld.weld(env.scene).standoff < -weld.TOUCHING
+    assert -weld.TOUCHING - 0.002 < weld.weld(env.scene).standoff < -weld.TOUCHING
 
 
 def test_being_done_is_worth_more_than_any_waiting(env):
