@@ -121,11 +121,13 @@ def test_calibration_error_and_blinding_reach_the_observation(env):
     for offset in (-0.0003, 0.0003):
         env.reset(seed=5)
         tracker = env.scene.sensors["tracker"]
-        tracker.lateral_offset = offset
+        tracker.lateral_offset = tracker.height_offset = offset
         tracker.follow(env.scene.memory.seam, np.random.default_rng(0))
         tracker.reset()
-        readings[offset] = tracker.course(np.array((-0.1,))).x[0]
-    assert readings[0.0003] - readings[-0.0003] == pytest.approx(0.0006, abs=1e-5)
+        course = tracker.course(np.array((-0.1,)))
+        readings[offset] = np.array((course.x[0], course.z[0]))
+    # along the torch, which points down
+    assert readings[0.0003] - readings[-0.0003] == pytest.approx((0.0006, -0.0006), abs=1e-5)
     env.reset(seed=5)
     for _ in range(100):
         env.step(env.expert_action())
