@@ -129,6 +129,17 @@ class Body:
             physicsClientId=self._client,
         )
 
+    def hold_joints(self, joints: list[int], targets: list[float], forces: list[float]) -> None:
+        """Position motors [rad or m] with at most `forces` [Nm or N]."""
+        bullet.setJointMotorControlArray(
+            self.id, joints, bullet.POSITION_CONTROL, targetPositions=targets, forces=forces,
+            physicsClientId=self._client,
+        )  # fmt: skip
+
+    def limit_joint(self, joint: int, low: float, high: float) -> None:
+        """Moves the stops of a joint [rad or m]."""
+        bullet.changeDynamics(self.id, joint, jointLowerLimit=low, jointUpperLimit=high, physicsClientId=self._client)
+
     def apply_torques(self, joints: list[int], torques: list[float]) -> None:
         """Joint torques [Nm or N] for the next physics step alone."""
         bullet.setJointMotorControlArray(

@@ -239,6 +239,11 @@ class Robot:
         rx, ry, rz = subtract(self.tip_position, link[0])
         return vx + wy * rz - wz * ry, vy + wz * rx - wx * rz, vz + wx * ry - wy * rx
 
+    @property
+    def tip_turning(self) -> Vector:
+        """Angular velocity of the tool [rad/s], world frame, (3,)."""
+        return self._last_link_state[7]
+
     @reading
     def tool_axis(self) -> Vector:
         """Unit vector out of the tool, world frame."""

@@ -21,6 +21,7 @@ from physai_envs.engine import NO_ROTATION, Physics, Vector, bullet, invert, mul
 __all__ = ["Body", "Box", "Physics", "Vector", "World", "quaternion_from_euler"]
 
 Hook = Callable[[], None]
+GEAR_ERP = 0.2  # share of a gear's position error that a physics step takes away
 PARKING_M = 1000.0  # far from every scene; bodies rest there while contacts are cleared
 
 
@@ -59,6 +60,38 @@ class World(Builder):
             physicsClientId=self.client,
         )  # fmt: skip
         bullet.changeConstraint(constraint, maxForce=max_force, physicsClientId=self.client)
+        self._constraints.append(constraint)
+        return constraint
+
+    def pin(
+        self, parent: Body, link: int, at: Vector, child: Body, child_link: int, child_at: Vector, max_force: float
+    ) -> int:
+        """Holds a point of one link at a point of another, free to turn, with at most `max_force` [N] an axis.
+
+        `at` and `child_at` are in the links' centre-of-mass frames [m]. Undone as `attach` is.
+        """
+        constraint: int = bullet.createConstraint(
+            parent.id, link, child.id, child_link, bullet.JOINT_POINT2POINT, (0, 0, 0), at, child_at,
+            physicsClientId=self.client,
+        )  # fmt: skip
+        bullet.changeConstraint(constraint, maxForce=max_force, physicsClientId=self.client)
+        self._constraints.append(constraint)
+        return constraint
+
+    def couple(
+        self, parent: Body, joint: int, child: Body, child_joint: int, ratio: float, max_force: float,
+        target: float | None = None,
+    ) -> int:  # fmt: skip
+        """Gears two joints, so that speed + `ratio` times the child's speed is zero. Undone as `attach` is.
+
+        With `target`, of two joints of one body, position + `ratio` times the child's position is held there, too.
+        """
+        constraint: int = bullet.createConstraint(
+            parent.id, joint, child.id, child_joint, bullet.JOINT_GEAR, (0, 0, 1), (0, 0, 0), (0, 0, 0),
+            physicsClientId=self.client,
+        )  # fmt: skip
+        values = {} if target is None else {"erp": GEAR_ERP, "relativePositionTarget": target}
+        bullet.changeConstraint(constraint, gearRatio=ratio, maxForce=max_force, physicsClientId=self.client, **values)
         self._constraints.append(constraint)
         return constraint
 

@@ -9,13 +9,13 @@ import numpy as np
 
 from physai.spec import ActionSpec, limits
 from physai_envs.control.term import XYZ, Controller
-from physai_envs.geometry import rotation_error
+from physai_envs.geometry import rotate, rotation_error
 from physai_envs.robot import Robot
 
 
 @dataclass(frozen=True)
 class CompliantPull:
-    """Pulls the tool tip towards a point near it, by an impedance in joint torques; the tool keeps its orientation.
+    """Pulls the tool tip towards a point near it, by an impedance in joint torques; the tool stays upright.
 
     The command is where the point lies as seen from the tip, so the arm never pushes harder than `stiffness` times
     `reach`, and nothing is remembered from one command to the next. This is the Cartesian impedance mode of torque
@@ -24,6 +24,8 @@ class CompliantPull:
 
     Attributes:
         reach: largest distance of the point along each axis [m].
+        turn: largest angle about the vertical axis by which the tool is pulled [rad]; without it, it keeps its yaw.
+        yaw_stiffness: with which it is then turned [Nm/rad].
         stiffness: of the tip [N/m].
         turning_stiffness: about each axis [Nm/rad].
         damping: [Ns/m].
@@ -32,6 +34,8 @@ class CompliantPull:
     """
 
     reach: float
+    turn: float = 0.0
+    yaw_stiffness: float = 20.0
     stiffness: float = 2000.0
     turning_stiffness: float = 120.0
     damping: float = 120.0
@@ -40,9 +44,11 @@ class CompliantPull:
     name: str = "tip_pull"
 
     def spec(self) -> ActionSpec:
-        """Describes the command: (x, y, z)."""
-        high = limits(self.reach, 3)
-        return ActionSpec(self.name, XYZ, "m", tuple(-v for v in high), high, frame="world")
+        """Describes the command: (x, y, z[, yaw])."""
+        axes, high, unit = XYZ, limits(self.reach, 3), "m"
+        if self.turn:
+            axes, high, unit = (*XYZ, "yaw"), (*high, self.turn), "m, rad"
+        return ActionSpec(self.name, axes, unit, tuple(-v for v in high), high, frame="world")
 
     def bind(self, robot: Robot, period_s: float) -> Controller:
         """Makes the impedance controller of one robot."""
@@ -59,7 +65,8 @@ class _ImpedanceController:
     def __init__(self, robot: Robot, law: CompliantPull) -> None:
         self.robot, self._body, self._columns = robot, robot.body, robot.columns
         self._upright: Sequence[float] = (0.0, 0.0, 0.0, 1.0)
-        of_position = [law.stiffness] * 3 + [law.turning_stiffness] * 3
+        yaw_stiffness = law.yaw_stiffness if law.turn else law.turning_stiffness
+        of_position = [law.stiffness] * 3 + [law.turning_stiffness] * 2 + [yaw_stiffness]
         of_velocity = [law.damping] * 3 + [law.turning_damping] * 3
         self._laws = -np.array(([of_position], [of_velocity]))
         n = self._joints = len(robot.joints)
@@ -76,13 +83,21 @@ class _ImpedanceController:
 
     def apply(self, command: Sequence[float]) -> None:
         robot, body = self.robot, self._body
-        error = np.array((*command, *rotation_error(self._upright, robot.tip_pose[1])))
+        turn = rotation_error(self._upright, robot.tip_pose[1])
+        if len(command) > 3:
+            turn = (*self._tilt(), command[3])
+        error = np.array((*command[:3], *turn))
         jacobian = body.jacobian(robot.last_link, robot.tip_from_com, body.joint_positions)[:, self._columns]
         weighted = (jacobian.T * self._laws).reshape(-1, 6)
         weighted.dot(jacobian, out=self._gains)
         self._velocity_diagonal -= self._joint_damping
         n = self._joints
         self._gain[-1] = -(weighted[:n].dot(error) + self._gains[:n].dot(robot.joint_positions))
+
+    def _tilt(self) -> tuple[float, float]:
+        """Rotation about x and y that puts the tool upright again, whatever its yaw is [rad]."""
+        now, then = self.robot.tool_axis, rotate(self._upright, (0.0, 0.0, 1.0))
+        return now[1] * then[2] - now[2] * then[1], now[2] * then[0] - now[0] * then[2]
 
     def before_physics_step(self) -> None:
         state, n = self._state, self._joints

@@ -22,29 +22,33 @@ POSE_GAIN_HZ = 8.0  # 1/s, how fast the tip returns to where the command wants i
 class EndEffectorTwist:
     """Velocity of the tool tip in the world frame, by joint velocities from damped least squares.
 
-    Without `angular` the tool keeps its orientation; with it, the tool turns about the vertical axis.
+    Without `angular` and `tilt` the tool keeps its orientation; with them it turns about its tip.
 
     Attributes:
         linear: largest speed along each axis [m/s].
-        angular: largest yaw rate [rad/s].
+        angular: largest yaw rate, about the vertical axis [rad/s].
+        tilt: largest rate about each of the two horizontal axes [rad/s].
         lead: how far the held pose may run ahead of a tip that is blocked [m].
     """
 
     linear: float
     angular: float = 0.0
+    tilt: float = 0.0
     lead: float = 0.03
     name: str = "tip_velocity"
 
     def spec(self) -> ActionSpec:
-        """Describes the command: (vx, vy, vz[, yaw rate])."""
+        """Describes the command: (vx, vy, vz[, rates about x and y][, yaw rate])."""
         axes, high, unit = XYZ, limits(self.linear, 3), "m/s"
+        if self.tilt:
+            axes, high, unit = (*axes, "roll", "pitch"), (*high, self.tilt, self.tilt), "m/s, rad/s"
         if self.angular:
-            axes, high, unit = (*XYZ, "yaw"), (*high, self.angular), "m/s, rad/s"
+            axes, high, unit = (*axes, "yaw"), (*high, self.angular), "m/s, rad/s"
         return ActionSpec(self.name, axes, unit, tuple(-v for v in high), high, frame="world")
 
     def bind(self, robot: Robot, period_s: float) -> Controller:
         """Makes the velocity controller of one robot."""
-        return _TwistController(robot, period_s, self.lead)
+        return _TwistController(robot, period_s, self)
 
 
 class _HeldPose:
@@ -70,21 +74,25 @@ class _HeldPose:
             self.position = (x + ex, y + ey, z + ez)
         return ex, ey, ez, *rotation_error(self.orientation, orientation)
 
-    def move(self, command: Sequence[float]) -> None:
+    def move(self, velocity: Sequence[float], turn: Sequence[float]) -> None:
         dt = self.period_s
         x, y, z = self.position
-        self.position = (x + command[0] * dt, y + command[1] * dt, z + command[2] * dt)
-        if len(command) > 3:  # turn about the world's vertical axis
-            half = 0.5 * command[3] * dt
+        self.position = (x + velocity[0] * dt, y + velocity[1] * dt, z + velocity[2] * dt)
+        hx, hy, hz = (0.5 * rate * dt for rate in turn)
+        if hx or hy or hz:
             qx, qy, qz, qw = self.orientation
-            turned = (qx - half * qy, qy + half * qx, qz + half * qw, qw - half * qz)
+            turned = (
+                qx + (hx * qw + hy * qz - hz * qy), qy + (hy * qw + hz * qx - hx * qz),
+                qz + (hz * qw + hx * qy - hy * qx), qw - (hx * qx + hy * qy + hz * qz),
+            )  # fmt: skip
             length = norm(turned)
             self.orientation = tuple(v / length for v in turned)
 
 
 class _TwistController:
-    def __init__(self, robot: Robot, period_s: float, lead: float) -> None:
-        self.robot, self.held = robot, _HeldPose(robot, period_s, lead)
+    def __init__(self, robot: Robot, period_s: float, law: EndEffectorTwist) -> None:
+        self.robot, self.held = robot, _HeldPose(robot, period_s, law.lead)
+        self._tilts = bool(law.tilt)
         self._columns = robot.columns
         self._damping = DAMPING**2 * np.eye(6)
 
@@ -94,13 +102,14 @@ class _TwistController:
     def apply(self, command: Sequence[float]) -> None:
         robot, held = self.robot, self.held
         error = held.error()
-        held.move(command)
+        tilt = command[3:5] if self._tilts else (0.0, 0.0)
+        turn = (*tilt, command[-1] if len(command) in (4, 6) else 0.0)
+        held.move(command, turn)
         gain = POSE_GAIN_HZ
-        yaw_rate = command[3] if len(command) > 3 else 0.0
         twist = np.array(
             (
                 command[0] + gain * error[0], command[1] + gain * error[1], command[2] + gain * error[2],
-                gain * error[3], gain * error[4], yaw_rate + gain * error[5],
+                turn[0] + gain * error[3], turn[1] + gain * error[4], turn[2] + gain * error[5],
             )
         )  # fmt: skip
         body = robot.body

@@ -19,6 +19,15 @@ PEG = Tool("tools/peg.urdf", tip=(0.0, 0.0, 0.1679))  # m, centre of the peg's e
 PANDA_GRIPPER = PANDA.with_tool(GRIPPER)
 PANDA_PEG = PANDA.with_tool(PEG, wrench=True)
 
+TORCH = Tool("tools/torch.urdf", tip=(0.0, 0.0, 0.29))  # m, end of the wire: where the arc meets the work
+PANDA_TORCH = PANDA.with_tool(TORCH)
+
+SCREWDRIVER = Tool("tools/screwdriver.urdf", tip=(0.0, 0.0, 0.21), open_joints=(0.0, 0.0))  # m, end of the bit
+PANDA_SCREWDRIVER = PANDA.with_tool(SCREWDRIVER)
+
+GEAR = Tool("tools/gear.urdf", tip=(0.0, 0.0, 0.14))  # m, middle of the gear's lower face
+PANDA_GEAR = PANDA.with_tool(GEAR, wrench=True)
+
 # The hand points ahead and the fingers move up and down, as for the bar of a drawer. Elbow out to the side: there the
 # joints are farthest from their limits for tips 0.35 to 0.65 m ahead and 0.5 to 0.7 m up (found by random search).
 PANDA_AHEAD = replace(PANDA_GRIPPER, home=(1.075, -1.056, -0.848, -2.431, -2.278, 2.577, 0.781))  # rad
