@@ -238,5 +238,6 @@ TASK = Task(
     success=meshed,
     failure=pressed_too_hard,
     expert=expert,
+    solved_at=0.9,
     camera=Camera(eye=(0.76, 0.24, 0.2), target=(0.5, 0.02, 0.08)),
 )
