@@ -86,6 +86,7 @@ class KinematicBicycle:
         x, y, yaw: pose [m, rad].
         speed: along the car's x axis [m/s], negative in reverse.
         yaw_rate: [rad/s].
+        steering, acceleration: as commanded in the last step [rad, m/s2].
     """
 
     def __init__(self, data: CarData) -> None:
@@ -97,10 +98,11 @@ class KinematicBicycle:
     def place(self, x: float, y: float, yaw: float, speed: float = 0.0) -> None:
         """Puts the car down, going straight ahead."""
         self.x, self.y, self.yaw, self.speed, self.yaw_rate = x, y, yaw, speed, 0.0
+        self.steering = self.acceleration = 0.0
 
     def step(self, steering: float, acceleration: float, dt: float) -> None:
         """Moves on by `dt` [s] with a steering angle of the front wheels [rad] and an acceleration [m/s2]."""
-        before = self.speed
+        self.steering, self.acceleration, before = steering, acceleration, self.speed
         gained = before + (acceleration + self.slope * math.cos(self.yaw)) * dt
         self.speed = gained - min(max(gained, -self.rolling * dt), self.rolling * dt)
         curvature = math.tan(steering + self.steering_offset) / self.wheelbase
@@ -131,6 +133,7 @@ class DynamicBicycle:
         x, y, yaw: pose [m, rad].
         speed, lateral_speed: velocity in the frame of the car [m/s].
         yaw_rate: [rad/s].
+        steering, acceleration: as commanded in the last step [rad, m/s2].
         lateral_acceleration: what an accelerometer on a level car would show [m/s2].
     """
 
@@ -144,13 +147,15 @@ class DynamicBicycle:
         """Puts the car down, going straight ahead."""
         self.x, self.y, self.yaw, self.speed = x, y, yaw, speed
         self.lateral_speed = self.yaw_rate = self.lateral_acceleration = 0.0
+        self.steering = self.acceleration = 0.0
 
     def step(self, steering: float, acceleration: float, dt: float) -> None:
-        """Moves on by `dt` [s] by the midpoint rule, with an angle of the front wheels [rad] and an acceleration [m/s2].
+        """Moves on by `dt` [s] (midpoint rule) with an angle of the front wheels [rad] and an acceleration [m/s2].
 
         The acceleration is what the wheels would give the car without drag; friction limits it.
         """
         forces = self._pushes(acceleration)
+        self.steering, self.acceleration = steering, acceleration
         steering += self.steering_offset
         turned = math.cos(steering), math.sin(steering)
         v, w, r, half = self.speed, self.lateral_speed, self.yaw_rate, 0.5 * dt
