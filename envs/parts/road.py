@@ -31,7 +31,7 @@ SEARCHES = 3  # steps of the search for the foot of a point; each squares what i
 
 TILE = 2.5  # m, of road that one body shows
 TILES = 60  # shown at once; a multiple of the periods of dashes, posts and trees
-BEHIND = 2  # tiles behind the watched car
+BEHIND = 3  # tiles behind the watched car
 ASPHALT: Vector = (0.33, 0.34, 0.36, 1.0)
 GRASS: Vector = (0.42, 0.58, 0.30, 1.0)
 PAINT: Vector = (0.95, 0.95, 0.93, 1.0)
@@ -91,9 +91,9 @@ class Road:
         self._last = len(s) - 2
 
     def _index(self, s: float) -> tuple[int, float]:
-        position = min(max(s / STEP, 0.0), self._last + 1.0)
-        index = min(int(position), self._last)
-        return index, position - index
+        position = min(s / STEP, self._last + 1.0)
+        index = min(max(int(position), 0), self._last)
+        return index, position - index  # before the start, the straight goes on backwards
 
     def point(self, s: float) -> tuple[float, float, float]:
         """Position and heading of the line at `s` [m]: (x, y, heading) [m, rad]."""
