@@ -18,10 +18,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from physai_envs import terms
 from physai_envs.geometry import wrap_angle
 from physai_envs.parts.lane_camera import LaneCamera
 from physai_envs.parts.road import LANE, LIMIT, Road, RoadTiles
-from physai_envs.robots.car import CAR, CAR_DATA, HALF_LENGTH, HALF_WIDTH, MIDDLE, ROAD_DRIVE
+from physai_envs.robots.car import CAR, CAR_DATA, HALF_LENGTH, HALF_WIDTH, MIDDLE, ROAD_DRIVE, set_motion
 from physai_envs.task import Camera, Metric, Observation, Randomize, Reward, Scene, Task, shared
 from physai_envs.world import Physics, Vector
 
@@ -75,11 +76,15 @@ def process(s: Scene) -> None:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Where the car is on the road: way `s`, `offset` to the left [m], and `turned` to the left of the lane [rad]."""
+    """Where the car is on the road.
+
+    Way `s` and `offset` to the left [m], `turned` to the left of the lane [rad], `bend` of the lane there [1/m].
+    """
 
     s: float
     offset: float
     turned: float
+    bend: float
 
 
 @shared
@@ -87,7 +92,7 @@ def now(s: Scene) -> View:
     """The present place of the centre of gravity."""
     m, car = s.memory, s.robot.motion
     way, offset, heading = m.road.locate(car.x, car.y, m.near)
-    return View(way, offset, wrap_angle(car.yaw - heading))
+    return View(way, offset, wrap_angle(car.yaw - heading), m.road.value(m.road.curvature, way))
 
 
 def frame(s: Scene) -> Vector:
@@ -150,11 +155,6 @@ def speeding(s: Scene) -> float:
     return min(1.0, max(0.0, (s.robot.motion.speed / limits(s)[0] - 1.0) / FASTER))
 
 
-def jerks(s: Scene) -> float:
-    """Mean squared change of the command, 1 at its whole range in a step."""
-    return sum((a - b) ** 2 for a, b in zip(s.action, s.last_action, strict=True)) / 8.0
-
-
 def always(s: Scene) -> float:
     """1 in every step: time costs."""
     return 1.0
@@ -164,8 +164,11 @@ def always(s: Scene) -> float:
 def left_lane(s: Scene) -> bool:
     """Whether a corner of the car is beyond a line of the lane."""
     view = now(s)
-    middle, half = view.offset + MIDDLE * math.sin(view.turned), HALF_LENGTH * math.sin(abs(view.turned))
-    return abs(middle) + half + HALF_WIDTH * math.cos(view.turned) > 0.5 * LANE
+    for along in (MIDDLE + HALF_LENGTH, MIDDLE - HALF_LENGTH):
+        middle = view.offset + along * math.sin(view.turned) - 0.5 * view.bend * along**2
+        if abs(middle) + HALF_WIDTH * math.cos(view.turned) > 0.5 * LANE:
+            return True
+    return False
 
 
 def lateral_rms(s: Scene) -> float:
@@ -221,11 +224,6 @@ def expert(s: Scene) -> list[float]:
     return [steering / ROAD_DRIVE.steering, 2.0 * (push - low) / (high - low) - 1.0]
 
 
-def set_motion(name: str):  # noqa: ANN201
-    """Returns a function that sets an attribute of the motion model."""
-    return lambda s, value: setattr(s.robot.motion, name, value)
-
-
 def set_payload(s: Scene, kilograms: float) -> None:
     s.robot.motion.mass = CAR_DATA.mass + kilograms
 
@@ -267,7 +265,7 @@ TASK = Task(
         Reward("progress", progress, weight=0.04, low=-1.0),
         Reward("off_centre", off_centre, weight=-0.05),
         Reward("speeding", speeding, weight=-0.1),
-        Reward("jerks", jerks, weight=-0.05),
+        Reward("jerks", terms.action_change, weight=-0.0125, high=4.0),
         Reward("time", always, weight=-0.01),
         Reward("failure", failure, weight=-10.0),
         Reward("finish", finish, weight=10.0),

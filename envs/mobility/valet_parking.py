@@ -1,12 +1,12 @@
 """ValetParking: drive into a car park and reverse into the marked bay between parked cars.
 
-Goal      at rest for 0.5 s within 0.2 m and 5 degrees of the bay, nose towards the aisle, without having touched anything.
+Goal      at rest for 0.5 s within 0.2 m and 5 degrees of the bay, nose towards the aisle, nothing touched.
 Start     at rest at the entrance, up to 0.6 m and 9 degrees beside the aisle's middle; any of 12 bays, its neighbours
           taken and parked as people park. Difficulty scales the way to the bay and the untidiness.
 Ends      success; any contact with cars, walls or hedges; 45 s (truncated).
 Physics   At these speeds tyres roll without slip, so the motion is that of a kinematic bicycle model (`parts.bicycle`),
-          outside of Bullet, whose point contacts are no tyres; before each physics step the body is carried to where the
-          model is. Collisions and rays are Bullet's.
+          outside of Bullet, whose point contacts are no tyres; before each physics step the body is carried to where
+          the model is. Collisions and rays are Bullet's.
 Reward    costs for distance, direction, nearness to obstacles, jerks and time; success 10, contact -10.
 Sources   bays and aisle: EAR 2005 (`parts.parking`); car: `assets/robots/car.urdf`; the manoeuvre, one arc that ends in
           the bay: M. Short et al., and any driving school.
@@ -15,17 +15,17 @@ Sources   bays and aisle: EAR 2005 (`parts.parking`); car: `assets/robots/car.ur
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from physai_envs import terms
 from physai_envs.geometry import wrap_angle
 from physai_envs.parts.lidar import Lidar
 from physai_envs.parts.parking import BAYS, CAR_HALF, ParkingLot
 from physai_envs.parts.proximity import Proximity
-from physai_envs.robots.car import CAR, CAR_DATA, HALF_LENGTH, HALF_WIDTH, MIDDLE, PARKING_DRIVE
+from physai_envs.robots.car import CAR, CAR_DATA, HALF_LENGTH, HALF_WIDTH, MIDDLE, PARKING_DRIVE, set_motion
 from physai_envs.task import Camera, Metric, Observation, Randomize, Reward, Scene, Task, shared
 from physai_envs.world import Physics, Vector
 
@@ -152,11 +152,6 @@ def tight(s: Scene) -> float:
     return min(1.0, max(0.0, 1.0 - clearance(s) / TIGHT))
 
 
-def jerks(s: Scene) -> float:
-    """Mean squared change of the command, 1 at its whole range in a step."""
-    return sum((a - b) ** 2 for a, b in zip(s.action, s.last_action, strict=True)) / 8.0
-
-
 def always(s: Scene) -> float:
     """1 in every step: time costs."""
     return 1.0
@@ -258,11 +253,6 @@ def expert(s: Scene) -> list[float]:
     return [steering / PARKING_DRIVE.steering, push / PARKING_DRIVE.acceleration[1]]
 
 
-def set_motion(name: str) -> Callable[[Scene, float], None]:
-    """Returns a function that sets an attribute of the motion model."""
-    return lambda s, value: setattr(s.robot.motion, name, value)
-
-
 TASK = Task(
     id="ValetParking-v0",
     suite="mobility",
@@ -313,7 +303,7 @@ TASK = Task(
         Reward("distance", distance, weight=-0.02),
         Reward("askew", askew, weight=-0.02),
         Reward("tight", tight, weight=-0.05),
-        Reward("jerks", jerks, weight=-0.05),
+        Reward("jerks", terms.action_change, weight=-0.0125, high=4.0),
         Reward("time", always, weight=-0.005),
         Reward("contact", contact, weight=-10.0),
         Reward("success", success, weight=10.0),

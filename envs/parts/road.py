@@ -25,7 +25,7 @@ MOST_TURNED = math.radians(80.0)
 WIDEST = 250.0  # m, radius of the gentlest curve
 LIMIT = 25.0  # m/s, on straights: 90 km/h
 COMFORT = 2.5  # m/s2, lateral acceleration that the limits leave in curves
-JERK = 1.5  # m/s3, lateral, at the limit on a clothoid
+JERK = 1.5  # m/s3, lateral, on a clothoid at the speed of its curve
 GAIN, BRAKE = 1.2, 1.5  # m/s2, by which the limit may rise and fall along the road
 SEARCHES = 3  # steps of the search for the foot of a point; each squares what is left of the error
 

@@ -1,8 +1,11 @@
 """Mid-size saloon; sources of its dimensions are in its URDF."""
 
+from collections.abc import Callable
+
 from physai_envs.control import CarDrive
 from physai_envs.parts.bicycle import CarData, DynamicBicycle, KinematicBicycle
 from physai_envs.robot import RobotModel
+from physai_envs.task import Scene
 
 HALF_LENGTH, HALF_WIDTH = 2.315, 0.89  # m
 MIDDLE = -0.275  # m, of the outline, ahead of the centre of gravity
@@ -54,3 +57,8 @@ PARKING_DRIVE = CarDrive(
     rates=(STEERING_RATE, 10.0),
     speeds=(-1.5, 2.5),
 )
+
+
+def set_motion(name: str) -> Callable[[Scene, float], None]:
+    """Returns a function that sets an attribute of the motion model, for a randomisation."""
+    return lambda s, value: setattr(s.robot.motion, name, value)
