@@ -8,8 +8,7 @@ Physics   At these speeds tyres roll without slip, so the motion is that of a ki
           outside of Bullet, whose point contacts are no tyres; before each physics step the body is carried to where
           the model is. Collisions and rays are Bullet's.
 Reward    costs for distance, direction, nearness to obstacles, jerks and time; success 10, contact -10.
-Sources   bays and aisle: EAR 2005 (`parts.parking`); car: `assets/robots/car.urdf`; the manoeuvre, one arc that ends in
-          the bay: M. Short et al., and any driving school.
+Sources   bays and aisle: EAR 2005 (`parts.parking`); car: `assets/robots/car.urdf`; rewards and expert: our own.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from physai_envs.parts.parking import BAYS, CAR_HALF, ParkingLot
 from physai_envs.parts.proximity import Proximity
 from physai_envs.robots.car import CAR, CAR_DATA, HALF_LENGTH, HALF_WIDTH, MIDDLE, PARKING_DRIVE, set_motion
 from physai_envs.task import Camera, Metric, Observation, Randomize, Reward, Scene, Task, shared
-from physai_envs.world import Physics, Vector
+from physai_envs.world import Body, Physics, Vector
 
 CONTROL_HZ, EPISODE_S = 10, 45.0
 WITHIN, STRAIGHT, RESTING, REST_S = 0.2, math.radians(5.0), 0.05, 0.5  # m, rad, m/s, s
@@ -42,11 +41,12 @@ REAR_AXLE = MIDDLE + CAR_DATA.rear  # m, from the rear axle to the middle of the
 # The expert. It thinks in the frame of the bay: x out of the bay, y the way the car came along the aisle.
 LINE, RADIUS = 6.0, 4.6  # m, of the rear axle: where it drives along the aisle, and the arc from there into the bay
 PAST = 0.5  # m, behind the beginning of the arc, where it stops
-GOOD, POOR = (0.05, 0.04), (0.30, 0.17)  # m and rad, beside the arc: begins to reverse, gives up and pulls out again
-POOR_AT_END = (0.13, 0.06)  # m and rad, the same in the bay
+GOOD, POOR = (0.08, 0.05), (0.35, 0.20)  # m and rad, beside the arc: begins to reverse, gives up and pulls out again
+POOR_AT_END = (0.18, 0.08)  # m and rad, the same in the bay
 FORWARD, REVERSE = 2.2, 1.1  # m/s
-SLOWING, PACE = 0.5, 2.0  # m/s2 and 1/s
-AISLE_REACH, ARC_REACH = 3.0, 1.2  # m, way in which it closes an offset
+SLOWING, PACE = 0.3, 2.0  # m/s2 and 1/s
+STOP, TOO_FAR, CREEP = 0.06, -0.12, 0.15  # m before and behind the end where it would stand, and m/s out again
+AISLE_REACH, ARC_REACH = 2.2, 1.2  # m, way in which it closes an offset
 DAMPING = 1.0
 LEAD = 0.25  # m, by which it steers early
 
@@ -69,13 +69,13 @@ def reset(s: Scene) -> None:
     x = (1.0 - d) * (m.bay.x - EASY_BEFORE) + d * draw(*START_X)
     yaw = d * draw(-START_TURN, START_TURN)
     s.robot.motion.place(x - MIDDLE * math.cos(yaw), d * draw(-START_Y, START_Y) - MIDDLE * math.sin(yaw), yaw)
-    m.way, m.rest, m.gear, m.gears = 0, 0, 0, 0
+    m.rest, m.gear, m.gears = 0, 0, 0
 
 
 def process(s: Scene) -> None:
     """Before every control step: looks at how near everything is, and remembers what the last one came to."""
     m, speed = s.memory, s.robot.motion.speed
-    m.near.look()
+    m.near.look(around(s))
     m.rest = m.rest + 1 if in_place(s) else 0
     if abs(speed) > MOVING:
         gear = 1 if speed > 0.0 else -1
@@ -131,9 +131,14 @@ def drive_state(s: Scene) -> Vector:
 
 
 @shared
+def around(s: Scene) -> list[tuple[float, Body]]:
+    """Distance [m] of each obstacle about within reach."""
+    return s.memory.near.distances()
+
+
 def clearance(s: Scene) -> float:
     """Free distance around the car, at most 2 m [m]."""
-    return min([gap for gap, _ in s.memory.near.distances()], default=REACH)
+    return min([gap for gap, _ in around(s)], default=REACH)
 
 
 def distance(s: Scene) -> float:
@@ -239,7 +244,8 @@ def expert(s: Scene) -> list[float]:
     reverse = abs(arc.aside) < off[0] and abs(arc.turned) < off[1]
     if reverse:
         bend = arc.bend - arc.aside / ARC_REACH**2 + 2.0 * DAMPING * arc.turned / ARC_REACH
-        pace = -toward(math.sqrt(2.0 * SLOWING * max(left, 0.0)) - 0.05, 0.0, REVERSE)
+        pace = -toward(math.sqrt(2.0 * SLOWING * max(left - STOP, 0.0)), 0.0, REVERSE)
+        pace = CREEP if left < TOO_FAR else pace
     else:
         track, reach = arc, ARC_REACH
         aisle = Track(LINE - x, heading - 0.5 * math.pi, 0.0)
@@ -247,7 +253,8 @@ def expert(s: Scene) -> list[float]:
             track, reach = aisle, AISLE_REACH
         bend = track.bend - track.aside / reach**2 - 2.0 * DAMPING * math.sin(track.turned) / reach
         pace = toward(math.sqrt(2.0 * SLOWING * max(RADIUS + PAST - y, 0.05)), 0.2, FORWARD)
-    steering = toward(bay.side * math.atan(CAR_DATA.wheelbase * bend), -PARKING_DRIVE.steering, PARKING_DRIVE.steering)
+    steering = bay.side * math.atan(CAR_DATA.wheelbase * bend) - car.steering_offset
+    steering = toward(steering, -PARKING_DRIVE.steering, PARKING_DRIVE.steering)
     pace *= toward(1.3 - 3.0 * abs(steering - car.steering), 0.0, 1.0)
     push = PACE * (pace - car.speed)
     return [steering / PARKING_DRIVE.steering, push / PARKING_DRIVE.acceleration[1]]

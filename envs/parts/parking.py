@@ -83,13 +83,14 @@ def _car() -> list[Box]:
     return shape
 
 
-def _markings() -> list[Box]:
-    """Lines between the bays of one row, relative to the middle of its mouth, the row in direction y."""
+def _markings(side: int) -> list[Box]:
+    """Lines between the bays of one row, relative to the middle of its mouth."""
+    deep = side * 0.5 * BAY_LENGTH
     lines = [
-        Box((0.06, 0.5 * BAY_LENGTH, 0.005), (i * BAY_WIDTH - HALF_ROW, 0.5 * BAY_LENGTH, 0.005), solid=False)
+        Box((0.06, 0.5 * BAY_LENGTH, 0.005), (i * BAY_WIDTH - HALF_ROW, deep, 0.005), solid=False)
         for i in range(PER_ROW + 1)
     ]
-    return [*lines, Box((HALF_ROW, 0.06, 0.005), (0.0, BAY_LENGTH, 0.005), solid=False)]
+    return [*lines, Box((HALF_ROW, 0.06, 0.005), (0.0, 2.0 * deep, 0.005), solid=False)]
 
 
 class ParkingLot:
@@ -116,8 +117,7 @@ class ParkingLot:
                 half = (0.5 * (stop - start), depth, 0.45)
                 block(f"{name}{side}", half, 0.5 * (start + stop), side * (DEPTH - depth), HEDGE)
             if world.visual:
-                rows = world.compound(f"lines{side}", _markings(), color=PAINT)
-                rows.place((0.0, side * 0.5 * AISLE, 0.0), (0.0, 0.0, *((0.0, 1.0) if side > 0 else (1.0, 0.0))))
+                world.compound(f"lines{side}", _markings(side), (0.0, side * 0.5 * AISLE, 0.0), color=PAINT)
         self._goal = None
         if world.visual:
             patch = Box((0.5 * BAY_WIDTH - 0.1, 0.5 * BAY_LENGTH - 0.1, 0.003), (0.0, 0.0, 0.003), solid=False)

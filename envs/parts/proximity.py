@@ -50,7 +50,7 @@ class Proximity:
         ]
 
     def distances(self) -> list[tuple[float, Body]]:
-        """Distance [m] of each obstacle that is within reach."""
+        """Distance [m] of each obstacle that is about within reach."""
         x, y, _ = self._body.position
         gap, body, reach = self._world.gap, self._body, self.reach
         return [
@@ -59,13 +59,11 @@ class Proximity:
             if (x - at_x) ** 2 + (y - at_y) ** 2 < farthest
         ]
 
-    def look(self) -> float:
-        """Measures, and returns the least distance now [m]."""
-        found = self.distances()
+    def look(self, found: Sequence[tuple[float, Body]]) -> None:
+        """Takes note of present `distances`, before a control step: those that are near are watched in it."""
         self._close = [other for distance, other in found if distance < self._near]
-        distance = min([distance for distance, _ in found], default=self.reach)
-        self._keep(distance)
-        return distance
+        for distance, _ in found:
+            self._keep(distance)
 
     def start(self) -> bool:
         """Tells whether anything is near."""
