@@ -9,8 +9,7 @@ Physics   The motion is that of a dynamic bicycle model with tyre slip (`parts.b
           no tyres; before each physics step the body is carried to where the model is. The road is level but for its
           bank.
 Reward    progress, less offset, speeding, jerks and time; finish 10, leaving the lane -10.
-Sources   lane 3.5 m: German guideline RAL, 2012; delay of lane cameras, about 0.1 s: R. Rajamani, "Vehicle Dynamics and
-          Control", 2nd edition, 2012, chapter 3; noise and gaps: our choice, worse than those of current cameras.
+Sources   lane 3.5 m: German guideline RAL, 2012; noise, delay (0.1 s) and gaps of the camera: our choice.
 """
 
 from __future__ import annotations
