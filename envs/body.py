@@ -93,6 +93,11 @@ class Body:
             bullet.resetBaseVelocity(self.id, (0, 0, 0), (0, 0, 0), self._client)
         self.world.touch()
 
+    def carry(self, position: Sequence[float], orientation: Sequence[float]) -> None:
+        """Moves a body without mass to where a motion model outside of the engine has it, before a physics step."""
+        bullet.resetBasePositionAndOrientation(self.id, position, orientation, self._client)
+        self.world.touch()
+
     def set_velocity(self, linear: Sequence[float], angular: Sequence[float] = (0.0, 0.0, 0.0)) -> None:
         """Sets the base velocity [m/s, rad/s]; also how kinematic bodies (carts, belts) are driven."""
         bullet.resetBaseVelocity(self.id, linear, angular, self._client)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 
 from physai.errors import ActionError, ConfigError, SimulationError, TaskError, nearest
 from physai.spec import ActionMap, PolicySpec
+from physai_envs.geometry import yaw_of
 from physai_envs.robot import Robot
 from physai_envs.task import Scene, Task
-from physai_envs.world import World
+from physai_envs.world import Vector, World
 
 TEST_SEED_START = 1_000_000  # training draws episode seeds below, evaluation from here up
 DYNAMICS_STREAM, SENSOR_STREAM = 0, 1  # random streams of one episode
@@ -299,11 +301,22 @@ class TaskEnv(gym.Env[Any, NDArray[np.float32]]):
         if not self.scene.world.visual:
             raise ConfigError("this environment has no visual shapes; make it with render_mode='rgb_array'")
         camera, view = self.task.camera, self.scene.world.camera
-        return view(camera.eye, camera.target, width, height, camera.field_of_view_deg, camera.light)
+        eye, target = camera.eye, camera.target
+        if camera.follows:
+            position, orientation = self.scene.robot.body.pose
+            eye, target = (ride_along(position, yaw_of(orientation), point) for point in (eye, target))
+        return view(eye, target, width, height, camera.field_of_view_deg, camera.light)
 
     def close(self) -> None:
         """Ends the simulation client."""
         self.scene.world.close()
+
+
+def ride_along(position: Vector, yaw: float, point: Vector) -> Vector:
+    """Where a point of a level frame at `position`, turned by `yaw` [rad], lies in the world [m]."""
+    cos, sin = math.cos(yaw), math.sin(yaw)
+    x, y, z = point
+    return position[0] + cos * x - sin * y, position[1] + sin * x + cos * y, position[2] + z
 
 
 def _difficulty(options: Mapping[str, Any]) -> float:

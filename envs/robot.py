@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -113,11 +114,13 @@ class Robot:
     """A robot in a world: named joints, tool tip, wrench.
 
     `motor_strength` is for a task's randomisation: drives that honour it have that share of their rated torque.
+    `motion` is the model that a drive moves the body by, if it is not the engine that does.
     """
 
     def __init__(self, world: World, model: RobotModel) -> None:
         self.world, self.model, self.readings = world, model, world.readings
         self.motor_strength = 1.0  # share of the rated torque that the motors have in this episode
+        self.motion: Any = None
         self.body = world.load(
             "robot",
             compose(model, visual=world.visual),

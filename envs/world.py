@@ -156,6 +156,14 @@ class World(Builder):
         """Bullet's contact points of `body`: 2 the other body's id, 3 and 4 the links, 8 distance, 9 normal force."""
         return bullet.getContactPoints(body.id, physicsClientId=self.client)
 
+    def gap(self, a: Body, b: Body, within: float) -> float:
+        """Free distance between two bodies [m], negative where they overlap; `within` if it is no less than that.
+
+        It also tells about two bodies without mass, between which the engine makes no contacts.
+        """
+        points = bullet.getClosestPoints(a.id, b.id, within, physicsClientId=self.client)
+        return min([point[8] for point in points], default=within)
+
     def rays(
         self, start: Sequence[Vector], end: Sequence[Vector], frame: Body | None = None
     ) -> Sequence[tuple[Any, ...]]:

@@ -8,11 +8,13 @@ from physai_envs.control.drive import DifferentialDrive
 from physai_envs.control.gripper import GripperSpeed
 from physai_envs.control.pull import CompliantPull
 from physai_envs.control.spindle import SpindleSpeed
+from physai_envs.control.steering import CarDrive
 from physai_envs.control.term import ActionTerm, Controller
 from physai_envs.control.twist import EndEffectorTwist
 
 __all__ = [
     "ActionTerm",
+    "CarDrive",
     "CompliantPull",
     "Controller",
     "DifferentialDrive",
