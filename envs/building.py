@@ -134,7 +134,7 @@ class Builder:
 
     def cylinder(
         self, name: str, radius: float, height: float, position: Vector = (0, 0, 0), *, mass: float = 0.0,
-        color: Vector = (0.7, 0.7, 0.7, 1.0), friction: float = 0.5,
+        color: Vector = (0.7, 0.7, 0.7, 1.0), friction: float = 0.5, scenery: bool = False,
     ) -> Body:  # fmt: skip
         """Adds an upright cylinder [m]."""
         shape = bullet.createCollisionShape(
@@ -145,11 +145,11 @@ class Builder:
             visual = bullet.createVisualShape(
                 bullet.GEOM_CYLINDER, radius=radius, length=height, rgbaColor=color, physicsClientId=self.client
             )
-        return self._rigid(name, shape, visual, position, mass=mass, color=color, friction=friction)
+        return self._rigid(name, shape, visual, position, mass=mass, color=color, friction=friction, scenery=scenery)
 
     def sphere(
         self, name: str, radius: float, position: Vector = (0, 0, 0), *, mass: float = 0.0,
-        color: Vector = (0.7, 0.7, 0.7, 1.0), friction: float = 0.5,
+        color: Vector = (0.7, 0.7, 0.7, 1.0), friction: float = 0.5, scenery: bool = False,
     ) -> Body:  # fmt: skip
         """Adds a ball [m]."""
         shape = bullet.createCollisionShape(bullet.GEOM_SPHERE, radius=radius, physicsClientId=self.client)
@@ -158,7 +158,7 @@ class Builder:
             visual = bullet.createVisualShape(
                 bullet.GEOM_SPHERE, radius=radius, rgbaColor=color, physicsClientId=self.client
             )
-        return self._rigid(name, shape, visual, position, mass=mass, color=color, friction=friction)
+        return self._rigid(name, shape, visual, position, mass=mass, color=color, friction=friction, scenery=scenery)
 
     def marker(self, name: str, radius: float, color: Vector) -> Body | None:
         """Adds a ball without collision that only somebody who looks sees; None in training."""

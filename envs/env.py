@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from operator import add
 from typing import Any
 
 import gymnasium as gym
@@ -263,8 +264,10 @@ class TaskEnv(gym.Env[Any, NDArray[np.float32]]):
         """
         if not self.scene.world.visual:
             raise ConfigError("this environment has no visual shapes; make it with render_mode='rgb_array'")
-        camera, view = self.task.camera, self.scene.world.camera
-        return view(camera.eye, camera.target, width, height, camera.field_of_view_deg, camera.light)
+        camera, view, (x, y, _) = self.task.camera, self.scene.world.camera, self.scene.robot.body.position
+        beside = (x, y, 0.0) if camera.follows else (0.0, 0.0, 0.0)
+        eye, target = (tuple(map(add, beside, point)) for point in (camera.eye, camera.target))
+        return view(eye, target, width, height, camera.field_of_view_deg, camera.light)
 
     def close(self) -> None:
         """Ends the simulation client."""

@@ -150,12 +150,16 @@ class Goal:
 
 @dataclass(frozen=True)
 class Camera:
-    """Where somebody who watches stands, and where the lamp is, farther away than anything that is seen [m]."""
+    """Where somebody who watches stands, and where the lamp is, farther away than anything that is seen [m].
+
+    With `follows` the camera rides beside the robot: `eye` and `target` are as seen from the place of its base.
+    """
 
     eye: Vector
     target: Vector
     field_of_view_deg: float = 45.0
     light: Vector = (0.86, -0.57, 1.71)
+    follows: bool = False
 
 
 @dataclass(frozen=True)
