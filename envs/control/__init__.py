@@ -9,9 +9,10 @@ from physai_envs.control.eccentric import EccentricWheels
 from physai_envs.control.gripper import GripperSpeed
 from physai_envs.control.pull import CompliantPull
 from physai_envs.control.term import ActionTerm, Controller
+from physai_envs.control.trot import Leg, Trot
 from physai_envs.control.twist import EndEffectorTwist
 
 __all__ = [
     "ActionTerm", "CompliantPull", "Controller", "DifferentialDrive", "EccentricWheels", "EndEffectorTwist",
-    "GripperSpeed",
+    "GripperSpeed", "Leg", "Trot",
 ]  # fmt: skip

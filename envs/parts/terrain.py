@@ -89,7 +89,9 @@ class Terrain:
             body = world.box(f"slab{i}", SLAB, PARKED, color=STONE, friction=friction, scenery=True)
             self.mounds.append(Mound(body, "slab"))
 
-    def arrange(self, rng: np.random.Generator, low: Vector, high: Vector, height: float) -> None:
+    def arrange(
+        self, rng: np.random.Generator, low: Vector, high: Vector, height: float, *, clear: float = 0.0
+    ) -> None:
         """Strews all mounds over a rectangle of the floor, evenly along x, none higher than `height` [m].
 
         Args:
@@ -97,6 +99,7 @@ class Terrain:
             low: corner of the rectangle with the smallest x and y [m], (2,).
             high: the opposite corner [m], (2,).
             height: of the highest mounds [m]; with 0 the ground is flat.
+            clear: radius around the origin in which the middle of no mound lies [m].
         """
         n = len(self.mounds)
         draws = rng.random((n, 4))
@@ -105,6 +108,8 @@ class Terrain:
                 mound.place(PARKED)
                 continue
             x, y = low[0] + (slot + u) / n * (high[0] - low[0]), low[1] + v * (high[1] - low[1])
+            if (away := math.hypot(x, y)) < clear:
+                x, y = x * clear / away, y * clear / away
             top = height * (LOWEST + (1.0 - LOWEST) * w)
             if mound.kind == "dome":
                 mound.place((x, y, top - mound.radius))
