@@ -1,8 +1,8 @@
 """QuadrupedWalk: a robot dog walks over uneven ground at the commanded velocity, and is pushed.
 
 Goal      no fall for 10 s, and a mean error of the velocity under 0.15 m/s, without the first second.
-Start     standing, at rest, amid domes and slabs of 3 to 6 cm; a velocity forward of -0.3 to 0.6 m/s, sideways of up to
-          0.2 m/s and of turning of up to 0.4 rad/s is asked for, and another after 5 s; difficulty scales all of it.
+Start     standing, at rest, amid domes and slabs of 3 to 6 cm; asked for 0.3 to 0.6 m/s ahead or 0.2 to 0.4 m/s
+          back, up to 0.2 m/s aside and 0.4 rad/s of turning, and for others after 5 s; difficulty scales all of it.
 Pushes    two of 0.1 s in any direction, that change the speed of the whole robot by 0.2 to 0.5 m/s.
 Ends      10 s (success or truncated); failure when the robot has fallen.
 Reward    costs of velocity errors, tilt and jerky commands; a fall costs more than all of them together, success pays.
@@ -26,7 +26,8 @@ CONTROL_HZ, EPISODE_S = 50, 10.0
 START_S = 1.0  # excluded from the velocity error: the robot starts from rest
 MAX_ERROR = 0.15  # m/s, mean
 CHANGE_S = 5.0  # when another velocity is asked for
-SLOWEST, FASTEST = (-0.3, -0.2, -0.4), (0.6, 0.2, 0.4)  # m/s, m/s, rad/s: forward, sideways, turning
+SLOWEST, FASTEST = (0.3, -0.2, -0.4), (0.6, 0.2, 0.4)  # m/s, m/s, rad/s: ahead, aside, turning
+BACKWARD, BACK_SPEED = 0.25, 0.6  # share of the commands that go backward, and of the speed that they have
 PUSHES_S = ((2.0, 4.5), (6.0, 9.0))  # s, when somebody pushes
 AREA, CLEAR = 4.5, 0.8  # m, half the edge of the uneven ground, and what is level around the start
 TIPPED, FALLEN = 0.8, 0.3  # rad, and m of the base above the floor
@@ -34,9 +35,9 @@ TILT_SCALE = 0.3  # rad, tilt that costs as much as it can
 GRAVITY = 9.81  # m/s2
 
 # The expert
-CAPTURE = 0.2  # s, how much farther a foot lands for each m/s of error
+CAPTURE = 0.15  # s, how much farther a foot lands for each m/s of error
 LEVELLING = 0.5  # share of the tilt that the legs make up for
-STRIDE_GAIN = (0.2, 0.2, 0.5)  # share of the velocity error by which the feet push faster
+STRIDE_GAIN = (0.3, 0.3, 0.6)  # share of the velocity error by which the feet push faster
 
 
 def build(s: Scene) -> None:
@@ -49,11 +50,17 @@ def build(s: Scene) -> None:
 def reset(s: Scene) -> None:
     m, d = s.memory, s.difficulty
     m.terrain.arrange(s.rng, (-AREA, -AREA), (AREA, AREA), d * s.randomization["ground_height"], clear=CLEAR)
-    m.commands = [tuple((d * s.rng.uniform(SLOWEST, FASTEST)).tolist()) for _ in range(2)]
+    m.commands = [draw_command(s), draw_command(s)]
     m.command = m.commands[0]
     m.pusher.plan(s.rng, PUSHES_S, d * s.randomization["push"] * TOTAL_MASS)
     s.robot.phase = float(s.rng.random())
     m.error, m.turn_error, m.squares, m.steps, m.energy, m.way = 0.0, 0.0, 0.0, 0, 0.0, 0.0
+
+
+def draw_command(s: Scene) -> Vector:
+    """Draws a velocity to ask for: ahead, aside [m/s], turning [rad/s]."""
+    ahead, aside, turn = (s.difficulty * s.rng.uniform(SLOWEST, FASTEST)).tolist()
+    return (-BACK_SPEED * ahead if s.rng.random() < BACKWARD else ahead), aside, turn
 
 
 def process(s: Scene) -> None:

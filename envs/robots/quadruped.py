@@ -11,14 +11,14 @@ LEGS = ("front_left", "front_right", "rear_left", "rear_right")
 TROT = Trot(
     legs=tuple(Leg((x * HIP_X, y * HIP_Y), y, OFFSET, UPPER, LOWER) for x in (1.0, -1.0) for y in (1.0, -1.0)),
     height=0.46,
-    shift=-0.033,
-    frequency=2.0,
-    duty=0.55,
+    shift=-0.04,
+    frequency=2.5,
+    duty=0.6,
     clearance=0.1,
     speed=(1.0, 0.6, 1.0),
     reach=0.15,
     stretch=0.08,
-    gain=0.12,
+    gain=0.08,
     torque=(45.0, 45.0, 113.0),
 )
 
