@@ -37,7 +37,7 @@ GRAVITY = 9.81  # m/s2
 # The expert
 CAPTURE = 0.15  # s, how much farther a foot lands for each m/s of error
 LEVELLING = 0.5  # share of the tilt that the legs make up for
-STRIDE_GAIN = (0.3, 0.3, 0.6)  # share of the velocity error by which the feet push faster
+STRIDE_GAIN = (0.2, 0.2, 0.5)  # share of the velocity error by which the feet push faster
 
 
 def build(s: Scene) -> None:

@@ -79,7 +79,7 @@ class Terrain:
         self.mounds: list[Mound] = []
         for i in range(domes):
             radius = DOME_RADIUS[i % len(DOME_RADIUS)]
-            body = world.sphere(f"dome{i}", radius, PARKED, color=EARTH, friction=friction, scenery=True)
+            body = world.dome(f"dome{i}", radius, PARKED, color=EARTH, friction=friction)
             self.mounds.append(Mound(body, "dome", radius))
         for i in range(logs):
             radius = LOG_RADIUS[i % len(LOG_RADIUS)]
