@@ -107,7 +107,7 @@ def test_open_loop_trot_goes_about_where_it_is_told_on_level_ground(dog: Robot, 
         (math.cos(middle) * dx + math.sin(middle) * dy) / 2,
         (math.cos(middle) * dy - math.sin(middle) * dx) / 2,
     )
-    assert (ahead, aside) == pytest.approx(command[:2], abs=0.13)
+    assert (ahead, aside) == pytest.approx(command[:2], abs=0.18)  # m/s; feet slip, joints give: hence the feedback
     assert turned / 2 == pytest.approx(command[2], abs=0.12)
 
 
@@ -170,7 +170,7 @@ def test_expert_succeeds(env: TaskEnv) -> None:
     for seed in range(TEST_SEED_START, TEST_SEED_START + 6):
         info = play(env, seed, TaskEnv.expert_action)
         assert info["is_success"], info["metrics"]
-        assert info["return"] > 0.0
+        assert info["metrics"]["velocity_error"] < 0.95 * task.MAX_ERROR
 
 
 def test_doing_nothing_and_random_actions_fail(env: TaskEnv) -> None:
@@ -192,19 +192,16 @@ def test_another_velocity_is_asked_for_on_the_way(env: TaskEnv) -> None:
 
 
 def test_pushes_shake_the_robot(env: TaskEnv) -> None:
-    def worst_change(push: float) -> float:
+    def worst_error(push: float) -> float:
         env.reset(seed=TEST_SEED_START + 1, options={"difficulty": 0.0})
-        scene = env.scene
-        scene.memory.pusher.plan(np.random.default_rng(0), [(2.0, 2.1)], push * TOTAL_MASS)
-        before = 0.0
-        for step in range(115):
+        env.scene.memory.pusher.plan(np.random.default_rng(0), [(2.0, 2.1)], push * TOTAL_MASS)
+        errors = []
+        for _ in range(125):
             env.step(env.expert_action())
-            if step == 95:
-                before = task.now(scene).error
-        return task.now(scene).error - before
+            errors.append(task.now(env.scene).error)
+        return max(errors[98:])
 
-    assert worst_change(0.5) > 0.15
-    assert abs(worst_change(0.0)) < 0.12
+    assert worst_error(0.5) > 1.5 * worst_error(0.0)
 
 
 def test_figures_are_those_of_the_motion_after_the_start(env: TaskEnv) -> None:
@@ -249,6 +246,6 @@ def test_the_start_is_level_and_the_rest_is_not(env: TaskEnv) -> None:
         mounds = env.scene.memory.terrain.mounds
         assert min(math.hypot(*mound.at[:2]) for mound in mounds) >= task.CLEAR - 1e-9
         rough = [env.scene.memory.terrain.height(*point) > 0.005 for point in env.scene.rng.uniform(-3, 3, (200, 2))]
-        assert 0.15 < np.mean(rough) < 0.7
+        assert 0.08 < np.mean(rough) < 0.7
         env.reset(seed=seed, options={"difficulty": 0.0})
         assert env.scene.memory.terrain.height(1.0, 1.0) == 0.0
