@@ -1,8 +1,9 @@
 """QuadrupedWalk: a robot dog walks over uneven ground at the commanded velocity, and is pushed.
 
 Goal      no fall for 10 s, and a mean error of the velocity under 0.15 m/s, without the first second.
-Start     standing, at rest, amid domes and slabs of 3 to 6 cm; asked for 0.3 to 0.6 m/s ahead or 0.2 to 0.4 m/s
-          back, up to 0.2 m/s aside and 0.4 rad/s of turning, and for others after 5 s; difficulty scales all of it.
+Start     standing, at rest, amid domes of up to 3 to 6 cm and slabs half as high. Asked for are 0.3 to 0.6 m/s ahead
+          or 0.2 to 0.4 m/s back, with up to 0.2 m/s aside and 0.4 rad/s of turning, and others after 5 s. Difficulty
+          scales ground, velocity and pushes.
 Pushes    two of 0.1 s in any direction, that change the speed of the whole robot by 0.2 to 0.5 m/s.
 Ends      10 s (success or truncated); failure when the robot has fallen.
 Reward    costs of velocity errors, tilt and jerky commands; a fall costs more than all of them together, success pays.
