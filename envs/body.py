@@ -103,6 +103,10 @@ class Body:
         bullet.resetBaseVelocity(self.id, linear, angular, self._client)
         self.world.touch()
 
+    def push(self, force: Sequence[float]) -> None:
+        """Pushes the middle of the base with a force [N], world frame, during the next physics step alone."""
+        bullet.applyExternalForce(self.id, -1, force, self.position, bullet.WORLD_FRAME, self._client)
+
     def set_joints(self, positions: Sequence[float]) -> None:
         """Sets every movable joint [rad or m] at rest, and switches its motor off."""
         bullet.resetJointStatesMultiDof(
@@ -144,6 +148,22 @@ class Body:
     def limit_joint(self, joint: int, low: float, high: float) -> None:
         """Moves the stops of a joint [rad or m]."""
         bullet.changeDynamics(self.id, joint, jointLowerLimit=low, jointUpperLimit=high, physicsClientId=self._client)
+
+    def drive_position(
+        self, joints: list[int], targets: list[float], rates: list[float], forces: list[float], gain: float
+    ) -> None:
+        """Position motors [rad or m] with at most `forces` [Nm or N]; making up for `gain` of the error in a step."""
+        bullet.setJointMotorControlArray(
+            self.id,
+            joints,
+            bullet.POSITION_CONTROL,
+            targetPositions=targets,
+            targetVelocities=rates,
+            forces=forces,
+            positionGains=[gain] * len(joints),
+            velocityGains=[1.0] * len(joints),
+            physicsClientId=self._client,
+        )
 
     def apply_torques(self, joints: list[int], torques: list[float]) -> None:
         """Joint torques [Nm or N] for the next physics step alone."""

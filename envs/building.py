@@ -5,6 +5,7 @@ Frames are world frames, units SI, quaternions (x, y, z, w).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from pathlib import Path
 from physai.errors import AssetError, SimulationError
 from physai_envs.body import Body
 from physai_envs.engine import STDOUT, Physics, Readings, Vector, bullet, quaternion_from_euler, silenced
+
+CAP_RINGS, CAP_SECTORS = 8, 24  # of the mesh of a dome
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,21 @@ class Box:
 
 def _frames(boxes: Sequence[Box]) -> tuple[list[Vector], list[Vector]]:
     return [box.at for box in boxes], [quaternion_from_euler((0, 0, box.yaw)) for box in boxes]
+
+
+def _cap(radius: float) -> tuple[list[list[float]], list[int]]:
+    """Vertices [m] and triangles of the top of a ball, 60 degrees down from its pole."""
+    points, faces = [[0.0, 0.0, radius]], []
+    for ring in range(1, CAP_RINGS + 1):
+        down = math.pi / 3.0 * ring / CAP_RINGS
+        for i in range(CAP_SECTORS):
+            turn = 2.0 * math.pi * i / CAP_SECTORS
+            across = radius * math.sin(down)
+            points.append([across * math.cos(turn), across * math.sin(turn), radius * math.cos(down)])
+            here, there = 1 + (ring - 1) * CAP_SECTORS + i, 1 + (ring - 1) * CAP_SECTORS + (i + 1) % CAP_SECTORS
+            inner = (0, 0) if ring == 1 else (here - CAP_SECTORS, there - CAP_SECTORS)
+            faces += [inner[0], here, there] + ([] if ring == 1 else [inner[0], there, inner[1]])
+    return points, faces
 
 
 class Builder:
@@ -134,7 +152,7 @@ class Builder:
 
     def cylinder(
         self, name: str, radius: float, height: float, position: Vector = (0, 0, 0), *, mass: float = 0.0,
-        color: Vector = (0.7, 0.7, 0.7, 1.0), friction: float = 0.5,
+        color: Vector = (0.7, 0.7, 0.7, 1.0), friction: float = 0.5, scenery: bool = False,
     ) -> Body:  # fmt: skip
         """Adds an upright cylinder [m]."""
         shape = bullet.createCollisionShape(
@@ -145,7 +163,7 @@ class Builder:
             visual = bullet.createVisualShape(
                 bullet.GEOM_CYLINDER, radius=radius, length=height, rgbaColor=color, physicsClientId=self.client
             )
-        return self._rigid(name, shape, visual, position, mass=mass, color=color, friction=friction)
+        return self._rigid(name, shape, visual, position, mass=mass, color=color, friction=friction, scenery=scenery)
 
     def sphere(
         self, name: str, radius: float, position: Vector = (0, 0, 0), *, mass: float = 0.0,
@@ -159,6 +177,24 @@ class Builder:
                 bullet.GEOM_SPHERE, radius=radius, rgbaColor=color, physicsClientId=self.client
             )
         return self._rigid(name, shape, visual, position, mass=mass, color=color, friction=friction)
+
+    def dome(
+        self, name: str, radius: float, position: Vector = (0, 0, 0), *,
+        color: Vector = (0.7, 0.7, 0.7, 1.0), friction: float = 0.5,
+    ) -> Body:  # fmt: skip
+        """Adds scenery: a ball [m] that is buried but for its top, the only part that is drawn.
+
+        Bullet draws a ball of 0.5 m as a solid whose faces lie up to 2 cm inside; on the top of it, wheels would hover.
+        """
+        shape = bullet.createCollisionShape(bullet.GEOM_SPHERE, radius=radius, physicsClientId=self.client)
+        visual = -1
+        if self.visual:
+            points, faces = _cap(radius)
+            visual = bullet.createVisualShape(
+                bullet.GEOM_MESH, vertices=points, indices=faces, normals=[[v / radius for v in p] for p in points],
+                rgbaColor=color, physicsClientId=self.client,
+            )  # fmt: skip
+        return self._rigid(name, shape, visual, position, mass=0.0, color=color, friction=friction, scenery=True)
 
     def marker(self, name: str, radius: float, color: Vector) -> Body | None:
         """Adds a ball without collision that only somebody who looks sees; None in training."""

@@ -60,3 +60,10 @@ def rotation_error(target: Vec, actual: Vec) -> tuple[float, float, float]:
 def yaw_of(q: Vec) -> float:
     """Rotation about the vertical axis [rad]."""
     return math.atan2(2 * (q[3] * q[2] + q[0] * q[1]), 1 - 2 * (q[1] * q[1] + q[2] * q[2]))
+
+
+def euler_of(q: Vec) -> tuple[float, float, float]:
+    """Roll, pitch and yaw [rad]: about the axes x, then y, then z of the world."""
+    x, y, z, w = q
+    sine = min(max(2 * (w * y - z * x), -1.0), 1.0)
+    return math.atan2(2 * (w * x + y * z), 1 - 2 * (x * x + y * y)), math.asin(sine), yaw_of(q)

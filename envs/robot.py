@@ -121,6 +121,7 @@ class Robot:
         self.world, self.model, self.readings = world, model, world.readings
         self.motor_strength = 1.0  # share of the rated torque that the motors have in this episode
         self.motion: Any = None
+        self.phase = 0.0  # of the gait of a robot with legs, share of its period; a reset may choose another
         self.body = world.load(
             "robot",
             compose(model, visual=world.visual),

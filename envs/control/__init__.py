@@ -5,11 +5,13 @@ rate-limited by `physai.spec.ActionMap`.
 """
 
 from physai_envs.control.drive import DifferentialDrive
+from physai_envs.control.eccentric import EccentricWheels
 from physai_envs.control.gripper import GripperSpeed
 from physai_envs.control.pull import CompliantPull
 from physai_envs.control.spindle import SpindleSpeed
 from physai_envs.control.steering import CarDrive
 from physai_envs.control.term import ActionTerm, Controller
+from physai_envs.control.trot import Leg, Trot
 from physai_envs.control.twist import EndEffectorTwist
 
 __all__ = [
@@ -18,7 +20,10 @@ __all__ = [
     "CompliantPull",
     "Controller",
     "DifferentialDrive",
+    "EccentricWheels",
     "EndEffectorTwist",
     "GripperSpeed",
+    "Leg",
     "SpindleSpeed",
+    "Trot",
 ]
