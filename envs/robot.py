@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -103,12 +104,14 @@ def compose(model: RobotModel, *, visual: bool) -> Path:
 class Robot:
     """A robot in a world: named joints, tool tip, wrench.
 
-    `motor_strength` is for a task's randomisation: drives that honour it have that share of their rated torque.
+    `motor_strength` is for a task's randomisation: drives that honour it have that share of their rated torque. What else
+    a task and the drive of a robot tell each other is in `drive`.
     """
 
     def __init__(self, world: World, model: RobotModel) -> None:
         self.world, self.model, self.readings = world, model, world.readings
         self.motor_strength = 1.0  # share of the rated torque that the motors have in this episode
+        self.drive = SimpleNamespace()
         self.body = world.load(
             "robot",
             compose(model, visual=world.visual),

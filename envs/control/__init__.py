@@ -6,8 +6,18 @@ rate-limited by `physai.spec.ActionMap`.
 
 from physai_envs.control.drive import DifferentialDrive
 from physai_envs.control.gripper import GripperSpeed
+from physai_envs.control.polar import PolarArm, PolarSpeed
 from physai_envs.control.pull import CompliantPull
 from physai_envs.control.term import ActionTerm, Controller
 from physai_envs.control.twist import EndEffectorTwist
 
-__all__ = ["ActionTerm", "CompliantPull", "Controller", "DifferentialDrive", "EndEffectorTwist", "GripperSpeed"]
+__all__ = [
+    "ActionTerm",
+    "CompliantPull",
+    "Controller",
+    "DifferentialDrive",
+    "EndEffectorTwist",
+    "GripperSpeed",
+    "PolarArm",
+    "PolarSpeed",
+]
