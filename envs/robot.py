@@ -104,8 +104,8 @@ def compose(model: RobotModel, *, visual: bool) -> Path:
 class Robot:
     """A robot in a world: named joints, tool tip, wrench.
 
-    `motor_strength` is for a task's randomisation: drives that honour it have that share of their rated torque. What else
-    a task and the drive of a robot tell each other is in `drive`.
+    `motor_strength` is for a task's randomisation: drives that honour it have that share of their rated torque. What
+    else a task and the drive of a robot tell each other is in `drive`.
     """
 
     def __init__(self, world: World, model: RobotModel) -> None:

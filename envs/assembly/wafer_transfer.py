@@ -13,7 +13,7 @@ Sources   wafer: SEMI M1; friction of pads of ceramic to elastomer 0.25 to 0.5; 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import atan2, cos, hypot, pi, radians, sin, sqrt
+from math import cos, hypot, radians, sin, sqrt
 
 from physai_envs.geometry import norm
 from physai_envs.parts import wafer as parts
@@ -32,13 +32,18 @@ FAR = 0.71  # m, of the station where it starts from the axis of the robot
 NEAR, FARTHEST = 0.70, 0.725  # m, of the other one
 LEAST_SWING, MOST_SWING = radians(50), radians(130)
 BOLT = 2000.0  # N, what holds the fork on the hand
-FREE = FAR - parts.RADIUS + parts.DEPTH[0] - 0.02  # m: with its centre inside of this, the wafer passes a station's walls
+FREE = (
+    FAR - parts.RADIUS + parts.DEPTH[0] - 0.02
+)  # m: with its centre inside of this, the wafer passes a station's walls
 
 # The expert
 PUSH, TURN = 1.6, 1.3  # m/s2, of extension and of swing at the wafer, whose friction bears 2.45 at least
 SWING = 1.5  # rad/s
 GAIN, LAG = 7.0, 0.04  # 1/s, how fast it closes small errors; s, until what it says is done
-INLINE, ALIGNED, SLOW = 0.04, 0.00012, 0.006  # rad, m, m/s: when it goes in, and when it goes down
+INLINE = 0.04  # rad, from the line into the station where it begins to go in
+ALIGNED, UNALIGNED, SETTLE = 0.0002, 0.0005, 0.02  # m, m, s: it goes down within, not beyond; what speed adds to it
+LOWER, LIFT_GAIN = 0.03, 4.0  # m/s, 1/s
+TOUCHING = 0.0003  # m, of the pads above the pins
 
 
 def build(s: Scene) -> None:
@@ -100,7 +105,7 @@ def process(s: Scene) -> None:
 
 @dataclass(slots=True)
 class Fork:
-    """Where the fork is by the joints: angle [rad], radius [m], height of the pads over the pins [m], speeds of these."""
+    """Where the fork is by the joints: angle [rad], radius [m], height of the pads over the pins [m]; their speeds."""
 
     angle: float
     radius: float
@@ -253,12 +258,12 @@ def expert(s: Scene) -> list[float]:
     swing = _speed(turn * f.radius, f.swing * f.radius, TURN) / f.radius * max(free, inline)
     swing = min(SWING, max(-SWING, swing))
     reach = _speed(inline * out + (1.0 - inline) * (RETRACTED - f.radius), f.out, PUSH)
-    lift = GAIN * (CARRY - f.height)
-    if handed_over(s) or f.height < 0.5 * CARRY:
+    off = hypot(turn * s.memory.taught[1], out) + SETTLE * hypot(f.out, f.swing * f.radius)
+    down = min(1.0, max(0.0, (UNALIGNED - off) / (UNALIGNED - ALIGNED)))
+    lift = LIFT_GAIN * (CARRY - f.height) * (1.0 - down) - down * LOWER
+    if f.height < TOUCHING:
         swing = reach = 0.0
-        lift = -DRIVE.lift
-    elif hypot(turn * s.memory.taught[1], out) < ALIGNED and hypot(f.out, f.swing * f.radius) < SLOW:
-        lift = -DRIVE.lift
+        lift = -LOWER
     share = DRIVE.share(f.angle, f.radius, s.memory.taught)
     return [
         min(max(v / most, -1.0), 1.0)
@@ -290,18 +295,28 @@ TASK = Task(
     actions=(DRIVE,),
     observations=(
         Observation(
-            "to_station", to_station, (3,), "rad, m, m", (-2.6, -0.5, -0.03), (2.6, 0.5, 0.03), frame="robot",
+            "to_station",
+            to_station,
+            (3,),
+            "rad, m, m",
+            (-2.6, -0.5, -0.03),
+            (2.6, 0.5, 0.03),
+            frame="robot",
             noise_std=2e-5,
         ),
-        Observation(
-            "to_station_fine", to_station_fine, (2,), "m", -0.008, 0.008, frame="fork", noise_std=2e-5
-        ),
+        Observation("to_station_fine", to_station_fine, (2,), "m", -0.008, 0.008, frame="fork", noise_std=2e-5),
         Observation(
             "wafer_offset", wafer_offset, (2,), "m", -0.005, 0.005, frame="fork", noise_std=1e-4, bias_std=5e-5
         ),
         Observation("radius", radius, (1,), "m", 0.3, 0.8, frame="robot", noise_std=2e-5),
         Observation(
-            "speeds", speeds, (3,), "rad/s, m/s, m/s", (-3.0, -1.5, -0.1), (3.0, 1.5, 0.1), frame="robot",
+            "speeds",
+            speeds,
+            (3,),
+            "rad/s, m/s, m/s",
+            (-3.0, -1.5, -0.1),
+            (3.0, 1.5, 0.1),
+            frame="robot",
             noise_std=0.001,
         ),
     ),

@@ -10,6 +10,7 @@ from physai_envs.control.polar import PolarArm, PolarSpeed
 from physai_envs.control.pull import CompliantPull
 from physai_envs.control.term import ActionTerm, Controller
 from physai_envs.control.twist import EndEffectorTwist
+from physai_envs.control.vacuum import Vacuum
 
 __all__ = [
     "ActionTerm",
@@ -20,4 +21,5 @@ __all__ = [
     "GripperSpeed",
     "PolarArm",
     "PolarSpeed",
+    "Vacuum",
 ]

@@ -50,8 +50,9 @@ class PolarSpeed:
     """Speeds of swing, extension and lift, with limited acceleration, through drives that are not rigid.
 
     The fork follows the command as a mass on a spring (`robot.drive.stiffness_hz`, its natural frequency), so a jerk
-    makes it swing. Near the place that it was taught (`robot.drive.taught`: angle and radius) the drive scales swing and
-    extension down, as the approach speed of a station does.
+    makes it swing. Near the place that it was taught (`robot.drive.taught`: angle and radius) the drive scales swing
+    and extension down, as the approach speed of a station does. It tells the largest acceleration that the middle of
+    the fork has felt in an episode, in the plane (`robot.drive.peak_acceleration`).
 
     Attributes:
         arm: kinematics.

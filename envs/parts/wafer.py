@@ -14,7 +14,9 @@ from physai_envs.world import Body, Box, World
 
 PADS = ((-0.125, 0.0), (0.091, 0.07), (0.091, -0.07))  # m, of the fork, from its centre
 PAD_HALF, PAD_HEIGHT = 0.006, 0.002  # m; of a pad, and how far it stands out of the blade
-FORK_MASS = 0.06  # kg; most of its mass is counted with the hand, whose motor would not hold a fork of 0.3 kg in 20 iterations
+FORK_MASS = (
+    0.06  # kg; most of its mass is counted with the hand, whose motor would not hold a fork of 0.3 kg in 20 iterations
+)
 RADIUS, THICKNESS, MASS = 0.15, 0.004, 0.128  # m, m, kg
 PINS = ((0.10, 0.0), (-0.06, 0.115), (-0.06, -0.115))  # m, from the centre; the tines pass between them
 PIN_HALF, PIN_LENGTH = 0.004, 0.045  # m
@@ -34,9 +36,9 @@ def add_wafer(world: World, name: str) -> Body:
 def add_fork(world: World, name: str) -> Body:
     """Adds a fork whose origin is where the middle of a wafer's underside should be; x points away from the hand.
 
-    Bolt it to the hand of a robot by `world.attach`. As a link of the arm it would carry no wafer: within a step, Bullet
-    moves a free body straight and a link along its arc, which friction does not see, and the wafer crept outward by
-    1.4 mm for each second of swinging at 1.4 rad/s. Two bodies that both move freely do not drift apart.
+    Bolt it to the hand of a robot by `world.attach`. As a link of the arm it would lose the wafer: within a step,
+    Bullet moves a free body straight and a link along its arc, which friction does not see, and the wafer crept outward
+    by 1.4 mm for each second of swinging at 1.4 rad/s. Two bodies that both move freely do not drift apart.
     """
     pads = [Box((PAD_HALF, PAD_HALF, PAD_HEIGHT / 2), (x, y, -PAD_HEIGHT / 2), color=PAD) for x, y in PADS]
     blade = -PAD_HEIGHT - BLADE
@@ -56,9 +58,7 @@ def add_station(world: World, name: str) -> Body:
     middle, half = 0.5 * (front + back), 0.5 * (back - front)
     height, level = 0.5 * (RIM - low), 0.5 * (RIM + low)
     pins = [Box((PIN_HALF, PIN_HALF, PIN_LENGTH / 2), (x, y, low / 2), color=PIN) for x, y in PINS]
-    walls = [
-        Box((half, WALL, height), (middle, side * (OPENING + WALL), level), color=SHELL) for side in (-1.0, 1.0)
-    ]
+    walls = [Box((half, WALL, height), (middle, side * (OPENING + WALL), level), color=SHELL) for side in (-1.0, 1.0)]
     walls.append(Box((WALL, OPENING + 2 * WALL, height), (back + WALL, 0.0, level), color=SHELL))
     floor = Box((half, OPENING, WALL), (middle, 0.0, low - WALL), color=INSIDE)
     stand = Box((0.08, 0.08, 0.16), (0.03, 0.0, low - 2 * WALL - 0.16), color=SHELL, solid=False)

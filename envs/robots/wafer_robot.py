@@ -14,7 +14,7 @@ WAFER_ROBOT = RobotModel(
     home=(0.0, *ARM.joints(0.0, RETRACTED)),
 )
 
-# The drives can do several times what friction allows the wafer, as those of real robots do, which run faster without one.
+# The drives can do twice what friction allows the wafer, as those of real robots do, which run faster without one.
 # Speeds fall within 8 cm of the taught place, to a thirtieth: every station of such a robot has an approach speed.
 DRIVE = PolarSpeed(
     arm=ARM,
