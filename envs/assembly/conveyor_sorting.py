@@ -1,7 +1,8 @@
 """ConveyorSorting: pick moving parts from a belt by suction, and drop each into the bin of its class.
 
 Goal      all six parts, two of each of three classes, in the bins of their classes.
-Start     parts on a running belt, one every 1.7 to 2.2 s, within 4 cm of its middle, turned anyhow; bins in any order.
+Start     parts on a running belt, one every 1.7 to 2.2 s, within 4 cm of its middle, turned anyhow; bins within 1 cm of
+          where they belong.
 Ends      success; failure when a part is lost, that is on the ground; 18 s (truncated). A part that nobody picks rides
           into the tray at the end of the belt, which is no loss, but no success either.
 Reward    a part in its bin, the way to the next part or bin, less the cost of time, wrong bins, misses and losses.
@@ -28,12 +29,14 @@ BELT_END = 0.42  # m, along y, where parts fall off
 SPREAD = 0.04  # m, of the parts to each side of the middle of the belt
 FIRST, EASY_FIRST = (-0.45, -0.30), -0.05  # m, along y, of the first part at the start; at difficulty 0
 PERIOD = (1.7, 2.2)  # s, between parts
-BIN, BINS_X, BINS_Y = Bin(half=0.07, height=0.07), 0.46, (-0.17, 0.0, 0.17)  # m
-TRAY, TRAY_AT = Bin(half=0.13, height=0.04), (BELT_X, BELT_END + 0.15)  # m
+BIN, BINS_X, BINS_Y, MOVED = Bin(half=0.07, height=0.07, wall=0.008), 0.46, (-0.18, 0.0, 0.18), 0.01  # m
+TRAY, TRAY_AT = Bin(half=0.13, height=0.04, wall=0.008), (BELT_X, BELT_END + 0.09)  # m
 SHAPES = ((0.020, 0.020, 0.015), (0.022, 0.022, 0.020), (0.026, 0.018, 0.010))  # m, half; the second is a cylinder
 COLORS = ((0.86, 0.27, 0.22, 1.0), (0.20, 0.50, 0.85, 1.0), (0.25, 0.65, 0.35, 1.0))
+BIN_COLORS = tuple((*(0.7 * v for v in color[:3]), 1.0) for color in COLORS)
 CLASSES, EACH = len(SHAPES), 2
 PARTS = CLASSES * EACH
+START_LOW, START_HIGH = (0.22, -0.25, 0.16), (0.42, 0.25, 0.19)  # m, of the cup
 SEEN, VIEW = 3, (-0.9, 0.33)  # parts that the camera reports, and from where to where along the belt it looks [m]
 NOTHING = (0.6, 0.9, 0.0)  # m, what it reports where there is no part
 SPEED, ACCELERATION = 1.0, 10.0  # m/s and m/s2, of each axis of the cup
@@ -41,7 +44,7 @@ DELAY = 0.05  # s, of the camera
 
 # The expert
 REACH = -0.36  # m, along y, the farthest upstream that it waits for a part
-HOVER, CARRY, RELEASE = 0.03, 0.185, 0.13  # m, of the cup: above a part; above the ground with one, and over a bin
+HOVER, CARRY, RELEASE = 0.03, 0.185, 0.12  # m, of the cup: above a part; above the ground with one, and over a bin
 PRESS = 0.002  # m, by which it presses the bellows together
 ONTO, OVER = 0.008, 0.03  # m, from the middle of a part to go down, and from that of a bin to let go
 GAIN = 8.0  # 1/s, how fast it closes its errors
@@ -51,8 +54,8 @@ def build(s: Scene) -> None:
     world, m = s.world, s.memory
     world.floor()
     m.belt = Conveyor(world, "belt", BELT_HALF, (BELT_X, BELT_END - BELT_HALF[1], BELT_TOP))
-    m.bins = [BIN.add(world, f"bin{kind}", color=COLORS[kind]) for kind in range(CLASSES)]
-    TRAY.add(world, "tray", color=(0.6, 0.62, 0.65, 1.0)).place((*TRAY_AT, 0.0))
+    m.bins = [BIN.add(world, f"bin{kind}", color=BIN_COLORS[kind]) for kind in range(CLASSES)]
+    TRAY.add(world, "tray", color=(0.6, 0.62, 0.65, 1.0))
     m.parts = [_add_part(world, number // EACH, number) for number in range(PARTS)]
     tops = {part: Top(SHAPES[i // EACH][2], min(SHAPES[i // EACH][:2])) for i, part in enumerate(m.parts)}
     m.suction = Suction(s.robot, Cup(), tops, 1.0 / CONTROL_HZ)
@@ -67,9 +70,13 @@ def _add_part(world: World, kind: int, number: int) -> Body:
 
 def reset(s: Scene) -> None:
     m, rng, d = s.memory, s.rng, s.difficulty
-    m.bin_at = [(BINS_X, BINS_Y[slot]) for slot in rng.permutation(CLASSES)]
+    m.bin_at = [
+        (BINS_X + dx, y + dy)
+        for y, (dx, dy) in zip(BINS_Y, rng.uniform(-MOVED, MOVED, (CLASSES, 2)).tolist(), strict=True)
+    ]
     for body, place in zip(m.bins, m.bin_at, strict=True):
         body.place((*place, 0.0))
+    s["tray"].place((*TRAY_AT, 0.0))
     y = float(rng.uniform(*FIRST))
     y = EASY_FIRST + d * (y - EASY_FIRST)
     for i in rng.permutation(PARTS):
@@ -77,10 +84,11 @@ def reset(s: Scene) -> None:
         part = m.parts[i]
         part.place((x, y, BELT_TOP + SHAPES[i // EACH][2]), quaternion_from_euler((0.0, 0.0, yaw)))
         y -= s.randomization["belt_speed"] * float(rng.uniform(*PERIOD))
+    s.robot.place_tip(tuple(rng.uniform(START_LOW, START_HIGH).tolist()))
     m.suction.reset()
     m.suction.strength = s.randomization["vacuum_strength"]
     m.last, m.last_goal = census(s), goal(s)
-    m.belt.run(s.randomization["belt_speed"])
+    m.belt.start(s.randomization["belt_speed"])
 
 
 def process(s: Scene) -> None:
@@ -129,27 +137,32 @@ def census(s: Scene) -> tuple[int, int, int, int]:
     return right, wrong, missed, lost
 
 
+def following(s: Scene) -> list[int]:
+    """Numbers of the parts that the camera reports: what hangs on the cup, then those that leave the belt first."""
+    i = held(s)
+    return ([] if i is None else [i]) + waiting(s)[: SEEN - (i is not None)]
+
+
 @shared
 def tip_to_parts(s: Scene) -> list[float]:
-    """Vectors from the cup to the upper side of the parts that leave the belt first, by the camera [m], (3, 3)."""
+    """Vectors from the cup to the upper side of the next parts, by the camera [m], (3, 3)."""
     m, tip = s.memory, s.robot.tip_position
     values: list[float] = []
-    for i in waiting(s)[:SEEN]:
+    for i in following(s):
         x, y, z = subtract(m.parts[i].position, tip)
         values += (x + m.camera_x, y + m.camera_y, z + SHAPES[i // EACH][2])
     return values + list(NOTHING) * (SEEN - len(values) // 3)
 
 
+def tip_to_first(s: Scene) -> list[float]:
+    """The last centimetres to the first of them [m], (3,)."""
+    return tip_to_parts(s)[:3]
+
+
 def classes_of_parts(s: Scene) -> list[float]:
     """Class of each of these parts, one of three each; zero where there is none, (3, 3)."""
-    kinds: list[int | None] = [i // EACH for i in waiting(s)[:SEEN]]
+    kinds: list[int | None] = [i // EACH for i in following(s)]
     return [float(kind == k) for kind in kinds + [None] * (SEEN - len(kinds)) for k in range(CLASSES)]
-
-
-def class_of_held(s: Scene) -> list[float]:
-    """Class of the part that was picked, one of three; zero without one, (3,)."""
-    i = held(s)
-    return [float(i is not None and i // EACH == k) for k in range(CLASSES)]
 
 
 def tip_to_bins(s: Scene) -> list[float]:
@@ -250,10 +263,8 @@ def expert(s: Scene) -> list[float]:
     elif queue:
         px, py, pz = m.parts[queue[0]].position
         belt = m.belt.speed
-        ahead = py + (belt * DELAY if py > REACH else 0.0)
-        x, y, top = px - tx, max(ahead, REACH) - ty, pz + SHAPES[queue[0] // EACH][2]
+        x, y, top = px - tx, max(py, REACH) - ty, pz + SHAPES[queue[0] // EACH][2]
         belt *= ramp(py, REACH - 0.01, REACH)
-        y -= belt * DELAY if py > REACH else 0.0
         z = top + HOVER * ramp(hypot(x, y), ONTO, 2.0 * ONTO) - PRESS - tz
         valve = 1.0 - 2.0 * ramp(tz - top, 0.02, 0.03)
     else:
@@ -282,7 +293,7 @@ TASK = Task(
     summary="pick moving parts of three classes from a belt by suction and drop each into its bin",
     robot=SCARA_SUCTION,
     control_hz=CONTROL_HZ,
-    physics=Physics(hz=120, solver_iterations=20, contact_threshold=0.005),
+    physics=Physics(hz=120, solver_iterations=20, contact_threshold=0.02),
     episode_s=EPISODE_S,
     hold_s=0.2,
     actions=(EndEffectorTwist(linear=SPEED, acceleration=ACCELERATION), Vacuum()),
@@ -292,8 +303,8 @@ TASK = Task(
         Observation(
             "tip_to_parts", tip_to_parts, (SEEN, 3), "m", -1.5, 1.5, noise_std=0.001, dropout=0.005, delay_s=DELAY
         ),
+        Observation("tip_to_first", tip_to_first, (3,), "m", -0.1, 0.1, noise_std=0.001, delay_s=DELAY),
         Observation("classes_of_parts", classes_of_parts, (SEEN, CLASSES), "1", 0.0, 1.0, delay_s=DELAY),
-        Observation("class_of_held", class_of_held, (CLASSES,), "1", 0.0, 1.0, frame="tool"),
         Observation("tip_to_bins", tip_to_bins, (CLASSES, 2), "m", -1.0, 1.0, noise_std=0.0005),
         Observation("vacuum", vacuum, (1,), "1", 0.0, 1.0, frame="tool", noise_std=0.02),
         Observation("belt_speed", belt_speed, (1,), "m/s", 0.0, 0.3, frame="belt", noise_std=0.002),
@@ -328,5 +339,5 @@ TASK = Task(
     success=all_sorted,
     failure=lost,
     expert=expert,
-    camera=Camera(eye=(1.25, 0.1, 0.8), target=(0.22, 0.0, 0.12)),
+    camera=Camera(eye=(1.3, 0.1, 0.9), target=(0.22, 0.02, 0.13), field_of_view_deg=48.0),
 )

@@ -64,6 +64,7 @@ class Suction:
         period_s: control period [s].
 
     Attributes:
+        strength: share of its vacuum that the pump of this episode reaches.
         held: the part that hangs on the cup, or None.
         level: share of the vacuum, what a sensor in the line measures, 0 to 1.
     """
@@ -81,8 +82,13 @@ class Suction:
 
     @property
     def force(self) -> float:
-        """What the vacuum of now holds [N]."""
-        return self.level * self.strength * self._cup.force
+        """Largest force that holds a part in this episode [N]."""
+        return self.strength * self._cup.force
+
+    @property
+    def load(self) -> float:
+        """Force that the held part pulled with in the last physics step [N]; 0 without one."""
+        return self._world.load_on(self._constraint) if self.held is not None else 0.0
 
     def sealed(self, part: Body) -> bool:
         """Whether the whole lip lies on the upper side of a part, pressed by no more than the bellows give."""
@@ -101,20 +107,16 @@ class Suction:
         goal = 0.0 if not on else 1.0 if part is not None else cup.open_share
         self.level = goal + (self.level - goal) * self._kept
         if self.held is not None:
-            if not on or self._overloaded():
+            if not on or self._come_off():
                 self._let_go()
         elif part is not None and self.level > cup.holds:
             self.held = part
             self._constraint = self._world.attach(self._robot.body, part, self.force, parent_link=self._robot.last_link)
             self._at = self._on_cup(part)
 
-    def _overloaded(self) -> bool:
-        """Whether the held part pulls with more than the vacuum holds, or has moved on the cup."""
-        part = self.held
-        if part is None:
-            return False
-        moved = distance(self._on_cup(part), self._at)
-        return self._world.load_on(self._constraint) > self.force or moved > self._cup.slack
+    def _come_off(self) -> bool:
+        """Whether the held part has moved on the cup, which it does where it pulls with more than the vacuum holds."""
+        return self.held is not None and distance(self._on_cup(self.held), self._at) > self._cup.slack
 
     def _on_cup(self, part: Body) -> tuple[float, float, float]:
         tip, turned = self._robot.tip_pose
