@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -113,15 +113,14 @@ def write(robot: ElementTree.Element, name: str, *, visual: bool) -> Path:
 class Robot:
     """A robot in a world: named joints, tool tip, wrench.
 
-    `motor_strength` is for a task's randomisation: drives that honour it have that share of their rated torque.
-    `motion` is the model that a drive moves the body by, if it is not the engine that does.
+    `motor_strength` is for a task's randomisation: drives that honour it have that share of their rated torque. What
+    else a task and the drive of a robot tell each other is in `drive`.
     """
 
     def __init__(self, world: World, model: RobotModel) -> None:
         self.world, self.model, self.readings = world, model, world.readings
         self.motor_strength = 1.0  # share of the rated torque that the motors have in this episode
-        self.motion: Any = None
-        self.phase = 0.0  # of the gait of a robot with legs, share of its period; a reset may choose another
+        self.drive = SimpleNamespace()
         self.body = world.load(
             "robot",
             compose(model, visual=world.visual),

@@ -143,7 +143,7 @@ def test_car_that_stops_is_cut_off(env: TaskEnv) -> None:
     brake = env.policy_spec.to_action([0.0, -4.0])
     info = play(env, TEST_SEED_START, lambda: brake)
     assert info["truncated"] and not info["is_success"]
-    assert env.scene.robot.motion.speed == 0.0
+    assert env.scene.robot.drive.motion.speed == 0.0
 
 
 def test_leaving_the_lane_ends_the_episode(env: TaskEnv) -> None:
@@ -151,7 +151,7 @@ def test_leaving_the_lane_ends_the_episode(env: TaskEnv) -> None:
     for side in (-1.0, 1.0):
         for offset, ends in ((0.84, False), (0.88, True)):
             env.reset(seed=3, options={"difficulty": 0.0})
-            car = env.scene.robot.motion
+            car = env.scene.robot.drive.motion
             car.place(car.x, car.y + side * offset, car.yaw, car.speed)
             car.steering_offset, car.wind, car.bank = 0.0, (0.0, 0.0), 0.0
             env.scene.world.touch()
@@ -167,7 +167,7 @@ def test_inexact_finish_is_a_failure(env: TaskEnv) -> None:
         env.reset(seed=4)
         s = env.scene
         x, y, heading = s.memory.road.point(task.LENGTH + 0.1)
-        s.robot.motion.place(x, y, heading, 10.0)
+        s.robot.drive.motion.place(x, y, heading, 10.0)
         s.memory.near, s.memory.frames = task.LENGTH, 10_000
         s.memory.sum_of_squares = 10_000 * root_mean_square**2
         s.world.touch()
@@ -179,7 +179,7 @@ def test_body_follows_the_model_in_every_physics_step(env: TaskEnv) -> None:
     env.reset(seed=5)
     for _ in range(20):
         env.step(env.expert_action())
-        car, body = env.scene.robot.motion, env.scene.robot.body
+        car, body = env.scene.robot.drive.motion, env.scene.robot.body
         middle = (car.x + task.MIDDLE * math.cos(car.yaw), car.y + task.MIDDLE * math.sin(car.yaw))
         assert body.position[:2] == pytest.approx(middle, abs=1e-6)
 
@@ -189,7 +189,7 @@ def test_steering_turns_no_faster_than_its_motor(env: TaskEnv) -> None:
     angles = []
     for i in range(6):
         env.step((1.0 if i < 3 else -1.0, 0.0))
-        angles.append(env.scene.robot.motion.steering)
+        angles.append(env.scene.robot.drive.motion.steering)
     changes = [abs(b - a) for a, b in pairwise(angles)]
     assert max(changes) == pytest.approx(ROAD_DRIVE.rates[0] / task.CONTROL_HZ)
     assert angles[0] == 0.0  # an action is 50 ms old when it reaches the motor
@@ -200,7 +200,7 @@ def test_observation_hides_what_no_sensor_tells(env: TaskEnv) -> None:
     first = env.reset(seed=7)[0]
     assert len(first) == 15
     s = env.scene
-    s.robot.motion.friction, s.robot.motion.wind, s.robot.motion.bank = 0.1, (5.0, 5.0), 0.1
+    s.robot.drive.motion.friction, s.robot.drive.motion.wind, s.robot.drive.motion.bank = 0.1, (5.0, 5.0), 0.1
     s.world.touch()
     values = np.concatenate([np.atleast_1d(term.function(s)) for term in env.task.observations])
     env.reset(seed=7)

@@ -26,7 +26,7 @@ def env() -> Iterator[TaskEnv]:
 
 def put(env: TaskEnv, x: float, y: float, yaw: float, speed: float = 0.0) -> None:
     """Places the middle of the car."""
-    env.scene.robot.motion.place(x - MIDDLE * math.cos(yaw), y - MIDDLE * math.sin(yaw), yaw, speed)
+    env.scene.robot.drive.motion.place(x - MIDDLE * math.cos(yaw), y - MIDDLE * math.sin(yaw), yaw, speed)
     env._controllers[0][0].reset()
 
 
@@ -103,7 +103,7 @@ def test_driving_into_anything_ends_the_episode(env: TaskEnv, what: str) -> None
             break
     assert terminated and not info["is_success"] and info["metrics"]["min_clearance"] <= 0.0
     assert info["reward_terms"]["contact"] == 1.0 and reward < -9.0
-    assert env.scene.robot.motion.speed > 0.5
+    assert env.scene.robot.drive.motion.speed > 0.5
 
 
 def test_contact_is_seen_between_control_steps(env: TaskEnv) -> None:
@@ -180,7 +180,7 @@ def test_parked_is_within_the_bay_and_at_rest(
 ) -> None:
     env.reset(seed=5)
     bay = env.scene.memory.bay
-    env.scene.robot.motion.slope = 0.0
+    env.scene.robot.drive.motion.slope = 0.0
     put(env, bay.x + aside, bay.y + along, bay.yaw + turned, speed)
     steps = 0
     for _ in range(7):
@@ -210,7 +210,7 @@ def test_body_follows_the_model(env: TaskEnv) -> None:
     env.reset(seed=7)
     for _ in range(30):
         env.step(env.expert_action())
-    car, body = env.scene.robot.motion, env.scene.robot.body
+    car, body = env.scene.robot.drive.motion, env.scene.robot.body
     assert body.position[0] == pytest.approx(car.x + MIDDLE * math.cos(car.yaw), abs=1e-6)
     assert yaw_of(body.orientation) == pytest.approx(car.yaw, abs=1e-6)
 

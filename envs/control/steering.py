@@ -29,7 +29,7 @@ class CarDrive:
     """Steering angle of the front wheels and acceleration, by wire; the brakes stop at the ends of the speed range.
 
     The body of the robot, which has no mass in the engine, is carried along with a motion model before every physics
-    step. Tasks find the model at ``robot.motion``.
+    step. Tasks find the model at ``robot.drive.motion``.
 
     Attributes:
         model: makes the motion model.
@@ -66,7 +66,7 @@ class CarDrive:
 class _CarController:
     def __init__(self, robot: Robot, law: CarDrive) -> None:
         self.robot, self.law, self.dt = robot, law, 1.0 / robot.world.physics.hz
-        self.motion = robot.motion = law.model()
+        self.motion = robot.drive.motion = law.model()
         self._height = robot.model.base_position[2]
         self._steered = [robot.body.joints[name] for name in law.joints] if robot.world.visual else []
         self.steering = self.acceleration = 0.0

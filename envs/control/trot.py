@@ -103,6 +103,7 @@ DIAGONAL = (0.0, 0.5, 0.5, 0.0)  # share of a period by which each leg is ahead
 class _TrotController:
     def __init__(self, robot: Robot, law: Trot, period_s: float) -> None:
         self.robot, self.law, self._dt = robot, law, period_s
+        robot.drive.phase = 0.0  # of the gait, share of its period; a reset may choose another
         self._rest = [law.rest(leg) for leg in law.legs]
         self._standing_s = law.duty / law.frequency
         self._torque: list[float] = []
@@ -118,11 +119,11 @@ class _TrotController:
     def apply(self, command: Sequence[float]) -> None:
         law, dt = self.law, self._dt
         vx, vy, turn, ahead, aside = command[:5]
-        self.robot.phase = (self.robot.phase + law.frequency * dt) % 1.0
+        self.robot.drive.phase = (self.robot.drive.phase + law.frequency * dt) % 1.0
         half, targets = 0.5 * self._standing_s, []
         for i, leg in enumerate(law.legs):
             x, y = self._feet[i]
-            phase, z = (self.robot.phase + DIAGONAL[i]) % 1.0, command[5 + i] - law.height
+            phase, z = (self.robot.drive.phase + DIAGONAL[i]) % 1.0, command[5 + i] - law.height
             if phase < law.duty:
                 x, y = x - (vx - turn * y) * dt, y - (vy + turn * x) * dt
             else:

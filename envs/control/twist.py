@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import truediv
@@ -29,12 +30,14 @@ class EndEffectorTwist:
         angular: largest yaw rate, about the vertical axis [rad/s].
         tilt: largest rate about each of the two horizontal axes [rad/s].
         lead: how far the held pose may run ahead of a tip that is blocked [m].
+        acceleration: rate limit of each linear speed [m/s2]; 0 means none.
     """
 
     linear: float
     angular: float = 0.0
     tilt: float = 0.0
     lead: float = 0.03
+    acceleration: float = 0.0
     name: str = "tip_velocity"
 
     def spec(self) -> ActionSpec:
@@ -44,7 +47,8 @@ class EndEffectorTwist:
             axes, high, unit = (*axes, "roll", "pitch"), (*high, self.tilt, self.tilt), "m/s, rad/s"
         if self.angular:
             axes, high, unit = (*axes, "yaw"), (*high, self.angular), "m/s, rad/s"
-        return ActionSpec(self.name, axes, unit, tuple(-v for v in high), high, frame="world")
+        rates = (self.acceleration,) * 3 + (math.inf,) * (len(axes) - 3) if self.acceleration else None
+        return ActionSpec(self.name, axes, unit, tuple(-v for v in high), high, frame="world", rate_limit=rates)
 
     def bind(self, robot: Robot, period_s: float) -> Controller:
         """Makes the velocity controller of one robot."""

@@ -48,7 +48,7 @@ def build(s: Scene) -> None:
 
 
 def reset(s: Scene) -> None:
-    m, d, car, draw = s.memory, s.difficulty, s.robot.motion, s.rng.uniform
+    m, d, car, draw = s.memory, s.difficulty, s.robot.drive.motion, s.rng.uniform
     m.road = Road(s.rng, LENGTH, (1.0 - d) * TIGHTEST[0] + d * TIGHTEST[1])
     x, y, heading = m.road.point(0.0)
     aside = d * draw(-START_OFFSET, START_OFFSET)
@@ -68,7 +68,7 @@ def process(s: Scene) -> None:
     m.camera.expose(frame(s))
     m.sum_of_squares += view.offset**2
     m.frames += 1
-    m.most = max(m.most, abs(s.robot.motion.lateral_acceleration))
+    m.most = max(m.most, abs(s.robot.drive.motion.lateral_acceleration))
     m.near, m.last = view.s, view
     m.tiles.show(m.road, view.s)
 
@@ -89,7 +89,7 @@ class View:
 @shared
 def now(s: Scene) -> View:
     """The present place of the centre of gravity."""
-    m, car = s.memory, s.robot.motion
+    m, car = s.memory, s.robot.drive.motion
     way, offset, heading = m.road.locate(car.x, car.y, m.near)
     return View(way, offset, wrap_angle(car.yaw - heading), m.road.value(m.road.curvature, way))
 
@@ -122,20 +122,20 @@ def reading_age(s: Scene) -> float:
 
 def odometry(s: Scene) -> Vector:
     """Speed [m/s], yaw rate [rad/s] and lateral acceleration [m/s2], by wheel speeds and inertial sensors, (3,)."""
-    car = s.robot.motion
+    car = s.robot.drive.motion
     return car.speed, car.yaw_rate, car.lateral_acceleration
 
 
 def drive_state(s: Scene) -> Vector:
     """Steering angle [rad] and acceleration [m/s2] that the drives hold, (2,)."""
-    return s.robot.motion.steering, s.robot.motion.acceleration
+    return s.robot.drive.motion.steering, s.robot.drive.motion.acceleration
 
 
 @shared
 def limits(s: Scene) -> Vector:
     """Speed limit here and where the car will be in a second [m/s], (2,)."""
     road, way = s.memory.road, now(s).s
-    return road.value(road.limits, way), road.value(road.limits, way + LOOK_AHEAD * s.robot.motion.speed)
+    return road.value(road.limits, way), road.value(road.limits, way + LOOK_AHEAD * s.robot.drive.motion.speed)
 
 
 def progress(s: Scene) -> float:
@@ -151,7 +151,7 @@ def off_centre(s: Scene) -> float:
 
 def speeding(s: Scene) -> float:
     """How far the car is above the limit, 1 at 20 %."""
-    return min(1.0, max(0.0, (s.robot.motion.speed / limits(s)[0] - 1.0) / FASTER))
+    return min(1.0, max(0.0, (s.robot.drive.motion.speed / limits(s)[0] - 1.0) / FASTER))
 
 
 def always(s: Scene) -> float:
@@ -201,7 +201,7 @@ def mean_speed(s: Scene) -> float:
 
 def most_acceleration(s: Scene) -> float:
     """Largest lateral acceleration of the episode [m/s2]."""
-    return max(s.memory.most, abs(s.robot.motion.lateral_acceleration))
+    return max(s.memory.most, abs(s.robot.drive.motion.lateral_acceleration))
 
 
 def expert(s: Scene) -> list[float]:
@@ -209,7 +209,7 @@ def expert(s: Scene) -> list[float]:
 
     It knows how far the steering is out of true; a policy can tell from steering angle, yaw rate and speed.
     """
-    car, view, road = s.robot.motion, now(s), s.memory.road
+    car, view, road = s.robot.drive.motion, now(s), s.memory.road
     speed = max(car.speed, 1.0)
     course = view.turned + math.atan2(car.lateral_speed, speed)
     reach = max(LEAST_REACH, REACH * speed)
@@ -224,12 +224,12 @@ def expert(s: Scene) -> list[float]:
 
 
 def set_payload(s: Scene, kilograms: float) -> None:
-    s.robot.motion.mass = CAR_DATA.mass + kilograms
+    s.robot.drive.motion.mass = CAR_DATA.mass + kilograms
 
 
 def set_wind(s: Scene, speed: float) -> None:
     """Blows across the x axis of the world, along which the road leads on the whole."""
-    s.robot.motion.wind = (0.0, speed)
+    s.robot.drive.motion.wind = (0.0, speed)
 
 
 TASK = Task(

@@ -54,7 +54,7 @@ def reset(s: Scene) -> None:
     m.commands = [draw_command(s), draw_command(s)]
     m.command = m.commands[0]
     m.pusher.plan(s.rng, PUSHES_S, d * s.randomization["push"] * TOTAL_MASS)
-    s.robot.phase = float(s.rng.random())
+    s.robot.drive.phase = float(s.rng.random())
     m.error, m.turn_error, m.squares, m.steps, m.energy, m.way = 0.0, 0.0, 0.0, 0, 0.0, 0.0
 
 
@@ -122,7 +122,7 @@ def command(s: Scene) -> Vector:
 
 def phase(s: Scene) -> Vector:
     """Sine and cosine of the phase of the gait, (2,)."""
-    angle = 2.0 * math.pi * s.robot.phase
+    angle = 2.0 * math.pi * s.robot.drive.phase
     return math.sin(angle), math.cos(angle)
 
 

@@ -68,13 +68,13 @@ def reset(s: Scene) -> None:
     m.lot.arrange(s.rng, m.bay, d)
     x = (1.0 - d) * (m.bay.x - EASY_BEFORE) + d * draw(*START_X)
     yaw = d * draw(-START_TURN, START_TURN)
-    s.robot.motion.place(x - MIDDLE * math.cos(yaw), d * draw(-START_Y, START_Y) - MIDDLE * math.sin(yaw), yaw)
+    s.robot.drive.motion.place(x - MIDDLE * math.cos(yaw), d * draw(-START_Y, START_Y) - MIDDLE * math.sin(yaw), yaw)
     m.rest, m.gear, m.gears = 0, 0, 0
 
 
 def process(s: Scene) -> None:
     """Before every control step: looks at how near everything is, and remembers what the last one came to."""
-    m, speed = s.memory, s.robot.motion.speed
+    m, speed = s.memory, s.robot.drive.motion.speed
     m.near.look(around(s))
     m.rest = m.rest + 1 if in_place(s) else 0
     if abs(speed) > MOVING:
@@ -98,7 +98,7 @@ class View:
 @shared
 def now(s: Scene) -> View:
     """The bay as seen from the car."""
-    bay, car = s.memory.bay, s.robot.motion
+    bay, car = s.memory.bay, s.robot.drive.motion
     cos, sin = math.cos(car.yaw), math.sin(car.yaw)
     dx, dy = bay.x - car.x - MIDDLE * cos, bay.y - car.y - MIDDLE * sin
     turned = wrap_angle(bay.yaw - car.yaw)
@@ -126,7 +126,7 @@ def scan(s: Scene) -> NDArray[np.float64]:
 
 def drive_state(s: Scene) -> Vector:
     """Speed [m/s], steering angle [rad] and acceleration [m/s2] that the drives tell, (3,)."""
-    car = s.robot.motion
+    car = s.robot.drive.motion
     return car.speed, car.steering, car.acceleration
 
 
@@ -166,7 +166,7 @@ def always(s: Scene) -> float:
 def in_place(s: Scene) -> bool:
     """Whether the car stands in the bay as it should."""
     view = now(s)
-    return view.distance < WITHIN and abs(view.turned) < STRAIGHT and abs(s.robot.motion.speed) < RESTING
+    return view.distance < WITHIN and abs(view.turned) < STRAIGHT and abs(s.robot.drive.motion.speed) < RESTING
 
 
 def parked(s: Scene) -> bool:
@@ -233,7 +233,7 @@ def expert(s: Scene) -> list[float]:
 
     It remembers nothing: which way it goes depends on how well it is on the arc, and on which way it is rolling.
     """
-    bay, car = s.memory.bay, s.robot.motion
+    bay, car = s.memory.bay, s.robot.drive.motion
     back = CAR_DATA.rear
     at_x, at_y = car.x - back * math.cos(car.yaw) - bay.x, car.y - back * math.sin(car.yaw) - bay.y
     x, y = -bay.side * at_y, at_x

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from physai_envs.world import Body, Box, World
+from physai_envs.world import Body, Box, Vector, World
+
+BLUE = (0.25, 0.45, 0.7, 1.0)
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Bin:
         """Half of the outer side [m]."""
         return self.half + self.wall
 
-    def add(self, world: World, name: str, friction: float = 0.5) -> Body:
+    def add(self, world: World, name: str, friction: float = 0.5, color: Vector = BLUE) -> Body:
         """Adds the bin as one fixed body; place it where it should stand."""
         side, middle = self.half + self.wall / 2, (self.height + self.wall) / 2
         tall = (self.height - self.wall) / 2
@@ -35,7 +37,7 @@ class Bin:
         for sign in (-1.0, 1.0):  # the walls along y lie between those along x
             boxes.append(Box(half=(self.wall / 2, self.outer, tall), at=(sign * side, 0.0, middle)))
             boxes.append(Box(half=(self.half, self.wall / 2, tall), at=(0.0, sign * side, middle)))
-        return world.compound(name, boxes, color=(0.25, 0.45, 0.7, 1.0), friction=friction)
+        return world.compound(name, boxes, color=color, friction=friction)
 
     def over(self, offset: Sequence[float]) -> bool:
         """Whether a point at `offset` from the origin [m] lies between the walls or above, (2,) or (3,)."""

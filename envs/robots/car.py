@@ -61,4 +61,4 @@ PARKING_DRIVE = CarDrive(
 
 def set_motion(name: str) -> Callable[[Scene, float], None]:
     """Returns a function that sets an attribute of the motion model, for a randomisation."""
-    return lambda s, value: setattr(s.robot.motion, name, value)
+    return lambda s, value: setattr(s.robot.drive.motion, name, value)
