@@ -15,7 +15,7 @@ def junit(documents: Sequence[Document], broken: Mapping[str, str]) -> str:
     """Returns the XML of some reports, a test suite for each; `broken` says why other policies have none."""
     suites = [_suite(document) for document in documents]
     suites += [_broken(source, error) for source, error in broken.items()]
-    root = ElementTree.Element("testsuites", name="physai eval", **_counts(suites))
+    root = ElementTree.Element("testsuites", {"name": "physai eval", **_counts(suites)})
     root.extend(suites)
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
