@@ -7,8 +7,8 @@ same seeds (resets included), and of the evaluation's loop, which also asks the 
 the books. Both take turns in one process, and the fastest round of each counts: other work on the machine only ever
 adds. The aim for their ratio is 1.25.
 
-``--whole N`` runs a whole evaluation of N episodes with a worker on each core, and shows how long it took, how long of it
-the start (interpreters, libraries, policy, simulator), and the CPU time that the workers spent on a step.
+``--whole N`` runs a whole evaluation of N episodes with a worker on each core, and shows how long its start took
+(interpreters, libraries, policy, simulator), how long the rest, and the CPU time that the workers spent on a step.
 """
 
 from __future__ import annotations

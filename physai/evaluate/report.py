@@ -108,6 +108,14 @@ class Report:
         seen = tuple(figures.by_name(self.records, self.spec.control_hz))
         return replace(self, rules=gate.bound_to(self.spec, seen))
 
+    def passed(self, min_success: float) -> bool:
+        """Whether everything could be played and the success rate is at least `min_success`.
+
+        Raises:
+            ConfigError: if the environment does not report success.
+        """
+        return self.judged(Gate.of(min_success)).exit_code == PASSED
+
     @property
     def checks(self) -> tuple[Check, ...]:
         """What became of each rule."""
