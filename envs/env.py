@@ -19,8 +19,9 @@ from physai_envs.task import Scene, Task
 from physai_envs.world import Vector, World
 
 TEST_SEED_START = 1_000_000  # training draws episode seeds below, evaluation from here up
-DYNAMICS_STREAM, SENSOR_STREAM = 0, 1  # random streams of one episode
-RESET_OPTIONS = ("difficulty",)
+DYNAMICS_STREAM, SENSOR_STREAM, LINK_STREAM = 0, 1, 2  # random streams of one episode
+DISTURBANCES = {"noise_scale": "1", "action_delay_s": "s", "observation_delay_s": "s", "observation_drop": "1"}  # units
+RESET_OPTIONS = ("difficulty", "randomization", *DISTURBANCES)
 SMALL = 8  # numbers of an observation term up to which plain floats are faster than numpy
 NOISE_BLOCK = 16  # steps whose sensor noise is drawn at once
 
@@ -47,17 +48,17 @@ class SensorModel:
         self._rng = np.random.default_rng(0)
         self._errors: Iterator[NDArray[np.float64]] = iter(())
 
-    def reset(self, rng: np.random.Generator) -> None:
-        """Draws the biases of an episode."""
+    def reset(self, rng: np.random.Generator, scale: float = 1.0) -> None:
+        """Draws the biases of an episode; noise and biases are `scale` times as large as declared."""
         self._rng = rng
-        self._bias = rng.standard_normal(len(self._bias)) * self._bias_std
+        self._bias = rng.standard_normal(len(self._bias)) * (self._bias_std * scale)
         self._history = [[] for _ in self._delays]
-        self._errors = self._noise_of_steps()
+        self._errors = self._noise_of_steps(self._noise * scale)
 
-    def _noise_of_steps(self) -> Iterator[NDArray[np.float64]]:
+    def _noise_of_steps(self, noise: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
         """Yields bias and noise of one step after the other; drawn in blocks, which costs a third of single draws."""
         while True:
-            yield from self._rng.standard_normal((NOISE_BLOCK, len(self._noise))) * self._noise + self._bias
+            yield from self._rng.standard_normal((NOISE_BLOCK, len(noise))) * noise + self._bias
 
     def apply(self, values: NDArray[np.float64]) -> NDArray[np.float32]:
         """Turns true values into readings within the declared limits, a new float32 array."""
@@ -71,6 +72,23 @@ class SensorModel:
         if self._drops:
             np.copyto(values, self._high, where=self._rng.random(len(values)) < self._dropout)
         return values.clip(self._low, self._high, out=values).astype(np.float32)
+
+
+class Link:
+    """A slow and lossy way from the sensors to the policy: whole readings come late, or the one before comes again."""
+
+    def __init__(self, delay_steps: int, drop: float, rng: np.random.Generator) -> None:
+        self._delay_steps, self._drop, self._rng = delay_steps, drop, rng
+        self._on_the_way: list[Any] = []
+        self._arrived: Any = None
+
+    def __call__(self, reading: Any) -> Any:
+        """Takes the reading of this step, and returns what the policy gets."""
+        self._on_the_way.append(reading)
+        due = self._on_the_way.pop(0) if len(self._on_the_way) > self._delay_steps else self._on_the_way[0]
+        if self._arrived is None or self._rng.random() >= self._drop:
+            self._arrived = due
+        return self._arrived
 
 
 class TaskEnv(gym.Env[Any, NDArray[np.float32]]):
@@ -119,6 +137,7 @@ class TaskEnv(gym.Env[Any, NDArray[np.float32]]):
         self._controllers = list(zip(controllers, spec.action_slices.values(), strict=True))
         self._before = tuple(c.before_physics_step for c in controllers if hasattr(c, "before_physics_step"))
         self._pending: list[list[float]] = []
+        self._link: Link | None = None
 
     def _bind_observations(self) -> None:
         """Small terms are gathered as plain numbers and written at once; a large one is an array by itself."""
@@ -164,7 +183,11 @@ class TaskEnv(gym.Env[Any, NDArray[np.float32]]):
 
         Args:
             seed: which episode.
-            options: ``difficulty`` in [0, 1], default 1.
+            options: ``difficulty`` in [0, 1], default 1. To see how much a policy bears: ``randomization``, a value for
+                some of the declared randomisations; ``noise_scale``, how many times as large noise and biases of the
+                sensors are; ``action_delay_s`` and ``observation_delay_s``, in whole control periods and beyond what is
+                declared; ``observation_drop``, the chance in each step that the policy gets the reading before again.
+                They change nothing else: what else is drawn stays the same.
 
         Raises:
             ConfigError: if an option is unknown or out of range.
@@ -173,28 +196,35 @@ class TaskEnv(gym.Env[Any, NDArray[np.float32]]):
         if seed is None:
             seed = int(self.np_random.integers(TEST_SEED_START))
         scene, task = self.scene, self.task
-        scene.difficulty = _difficulty(options or {})
+        options = _checked_options(options or {}, task)
+        scene.difficulty = float(options.get("difficulty", 1.0))
         scene.world.reset()
         scene.rng = np.random.default_rng([seed, task.version, DYNAMICS_STREAM])
         scene.time_s = 0.0
         scene.action = scene.last_action = [0.0] * self.policy_spec.action_size
         scene.randomization = {r.name: float(scene.rng.uniform(r.low, r.high)) for r in task.randomization}
+        scene.randomization.update(options.get("randomization", {}))
         for randomize in task.randomization:
             randomize.apply(scene, scene.randomization[randomize.name])
         task.reset(scene)
         scene.robot.hold_tool()
         self._action_map.reset()
-        self._pending = [scene.action] * self._delay_steps
+        self._pending = [scene.action] * (self._delay_steps + _steps(options, "action_delay_s", task))
         for controller, _ in self._controllers:
             controller.reset()
         for sensor in self._sensors:
             sensor.reset()
-        self._model.reset(np.random.default_rng([seed, task.version, SENSOR_STREAM]))
+        scale = float(options.get("noise_scale", 1.0))
+        self._model.reset(np.random.default_rng([seed, task.version, SENSOR_STREAM]), scale)
+        late, drop = _steps(options, "observation_delay_s", task), float(options.get("observation_drop", 0.0))
+        rng = np.random.default_rng([seed, task.version, LINK_STREAM])
+        self._link = Link(late, drop, rng) if late or drop else None
         if not self._started:
             self._check_observations()
         self._steps, self._held, self._started = 0, 0, True
         info = {"seed": seed, "difficulty": scene.difficulty, "randomization": dict(scene.randomization)}
-        return self._observe(), info
+        observation = self._observe()
+        return observation if self._link is None else self._link(observation), info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Runs one control step.
@@ -206,7 +236,7 @@ class TaskEnv(gym.Env[Any, NDArray[np.float32]]):
         scene, task = self.scene, self.task
         scene.last_action, scene.action = scene.action, self._checked(action)
         sent = scene.action
-        if self._delay_steps:
+        if self._pending:
             self._pending.append(sent)
             sent = self._pending.pop(0)
         command = self._action_map(sent)
@@ -233,6 +263,8 @@ class TaskEnv(gym.Env[Any, NDArray[np.float32]]):
             info["metrics"] = {metric.name: float(metric.function(scene)) for metric in task.metrics}
         if self.goal_env:
             reward = self._compute_reward(observation["achieved_goal"], observation["desired_goal"], info)
+        if self._link is not None:
+            observation = self._link(observation)
         return observation, float(reward), terminated, truncated, info
 
     def _checked(self, action: Any) -> list[float]:
@@ -319,11 +351,28 @@ def ride_along(position: Vector, yaw: float, point: Vector) -> Vector:
     return position[0] + cos * x - sin * y, position[1] + sin * x + cos * y, position[2] + z
 
 
-def _difficulty(options: Mapping[str, Any]) -> float:
+def _checked_options(options: Mapping[str, Any], task: Task) -> Mapping[str, Any]:
     for key in options:
         if key not in RESET_OPTIONS:
             raise ConfigError(f"unknown reset option {key!r}; {nearest(key, RESET_OPTIONS)}")
     difficulty = float(options.get("difficulty", 1.0))
     if not 0.0 <= difficulty <= 1.0:
         raise ConfigError(f"difficulty is {difficulty}; it must lie between 0 (easiest) and 1")
-    return difficulty
+    declared = [randomize.name for randomize in task.randomization]
+    for name, value in options.get("randomization", {}).items():
+        if name not in declared:
+            raise ConfigError(f"{task.id} draws no {name!r}; {nearest(name, declared)}")
+        if not np.isfinite(value):
+            raise ConfigError(f"{name} is {value}; give a finite number")
+    for name in DISTURBANCES:
+        value, most = float(options.get(name, 0.0)), 1.0 if name == "observation_drop" else np.inf
+        if not (0.0 <= value <= most and np.isfinite(value)):
+            raise ConfigError(f"{name} is {value}; it must be {f'between 0 and {most:g}' if most < 2 else '0 or more'}")
+    return options
+
+
+def _steps(options: Mapping[str, Any], name: str, task: Task) -> int:
+    try:
+        return task.control_steps(float(options.get(name, 0.0)), name)
+    except TaskError as problem:
+        raise ConfigError(f"reset option out of place: {problem}") from problem

@@ -16,8 +16,17 @@ from pathlib import Path
 DISTRIBUTIONS = {
     "base": ("numpy", "pydantic", "PyYAML", "typer", "rich"),
     "deploy": ("onnxruntime", "cryptography"),
-    "train": ("gymnasium", "stable-baselines3", "sb3-contrib", "torch", "pybullet", "ray", "scipy", "imageio-ffmpeg")
-    + ("tensorboard", "onnx", "onnxscript"),
+    "eval": ("gymnasium", "pybullet", "scipy", "matplotlib"),
+    "train": (
+        "stable-baselines3",
+        "sb3-contrib",
+        "torch",
+        "ray",
+        "imageio-ffmpeg",
+        "tensorboard",
+        "onnx",
+        "onnxscript",
+    ),
 }
 LAUNCHERS = ("ssh", "kubectl", "sbatch")
 MEMORY_GB = 4.0  # a driver, a learner and two actors measured 2 to 3 GB

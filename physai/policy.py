@@ -55,6 +55,7 @@ class Policy(ABC):
 
     def __init__(self, spec: PolicySpec, task: str, source: str, digest: str, algorithm: str) -> None:
         self.spec, self.task, self.source, self.digest, self.algorithm = spec, task, source, digest, algorithm
+        self._size = spec.observation_size
 
     def act(self, observations: NDArray[Any]) -> NDArray[Any]:
         """Returns actions for raw observations.
@@ -69,10 +70,9 @@ class Policy(ABC):
             ValueError: if the observations have another shape.
         """
         rows = np.asarray(observations, dtype=np.float32)
-        if rows.ndim != 2 or rows.shape[1] != self.spec.observation_size:
-            size = self.spec.observation_size
-            raise ValueError(f"observations have shape {rows.shape}; {self.spec.task} takes (n, {size})")
-        return np.concatenate([self._act(row[None]) for row in rows])
+        if rows.ndim != 2 or rows.shape[1] != self._size:
+            raise ValueError(f"observations have shape {rows.shape}; {self.spec.task} takes (n, {self._size})")
+        return self._act(rows) if len(rows) == 1 else np.concatenate([self._act(row[None]) for row in rows])
 
     @abstractmethod
     def _act(self, observation: Float32) -> NDArray[Any]:
@@ -93,8 +93,8 @@ class BundlePolicy(Policy):
         self._direct = acts_in_commands(bundle.spec)
 
     def _act(self, observation: Float32) -> NDArray[Any]:
-        command = self.bundle.act(observation[0])
-        return (command if self._direct else self.spec.to_action(command))[None]
+        command = self.bundle.graph(observation)  # not `bundle.act`, which checks anew what `act` has checked
+        return command if self._direct else self.spec.to_action(command)
 
     def reset(self) -> None:
         """Forgets the episode so far."""

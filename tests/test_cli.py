@@ -210,7 +210,7 @@ def test_runs_lists_the_newest_first(physai: Call, tmp_path: Path) -> None:
 def test_eval_exits_1_below_the_bar(physai: Call, evaluated: list[str], bar: str, code: int) -> None:
     outcome = physai("eval", "some/bundle", "--min-success", bar)
     assert outcome.code == code
-    assert ("below the bar of 95.0%" in outcome.err) == bool(code)
+    assert ("success >= 0.95: it is 0.9, which is not met" in outcome.err) == bool(code)
     for words in ("90.0% of 10 episodes", "final_error", "near", "physai eval some/bundle"):
         assert words in outcome.out
 

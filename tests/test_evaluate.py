@@ -12,7 +12,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
-from evaluation_policies import edit_manifest, one_sentence, save_bundle, save_zip, untrained
+from evaluation_policies import one_sentence, save_bundle, save_zip, untrained
 from evaluation_toys import BROKEN, BROKEN_SEED, CHOICE, SPEC, STEPS, TASK, Toy
 from numpy.typing import NDArray
 
@@ -20,6 +20,7 @@ from physai.errors import ConfigError, PhysaiError, SimulationError, StorageErro
 from physai.evaluate import Report, evaluate
 from physai.evaluate.episodes import EpisodeRecord, play, run_episodes
 from physai.evaluate.evaluation import first_seed
+from physai.evaluate.gate import Gate
 from physai.evaluate.progress import Meter
 from physai.evaluate.provenance import physics_digest
 from physai.export import export
@@ -91,12 +92,12 @@ def test_the_report_adds_up(records: list[EpisodeRecord]) -> None:
 
 
 def test_the_bar_is_met_at_equality(records: list[EpisodeRecord]) -> None:
-    assert report(records).passed(0.5)
-    assert not report(records).passed(0.51)
+    assert report(records).judged(Gate.of(0.5)).exit_code == 0
+    assert report(records).judged(Gate.of(0.51)).exit_code == 1
     silent = report([EpisodeRecord(1, 1, 0.0, None, None, {}, {}, 0.0, 0.1, 0.0)])
     assert silent.to_dict()["success"]["rate"] is None
     with pytest.raises(ConfigError, match="does not report is_success"):
-        silent.passed(0.5)
+        silent.judged(Gate.of(0.5))
 
 
 def test_the_report_is_written_whole_or_not_at_all(
@@ -141,10 +142,13 @@ def test_the_report_does_not_depend_on_the_number_of_workers(tmp_path: Path) -> 
 
 def test_a_broken_episode_is_named_by_its_seed(tmp_path: Path) -> None:
     bundle = save_bundle(tmp_path / "bundle")
-    edit_manifest(bundle, lambda manifest: manifest["policy"].update(task="EvaluationToyBroken-v0"))
-    with pytest.raises(SimulationError, match=f"the reward is not finite .* seed {BROKEN_SEED}, step 7") as failure:
-        evaluate(bundle, task=BROKEN, episodes=6, workers=2, progress=False)
-    assert one_sentence(str(failure.value))
+    found = evaluate(bundle, task=BROKEN, episodes=6, workers=2, progress=False)
+    (failure,) = found.failures
+    assert failure.seed == BROKEN_SEED
+    assert re.search(f"the reward is not finite .* seed {BROKEN_SEED}, step 7", failure.error)
+    assert one_sentence(failure.error)
+    assert [record.seed for record in found.records] == [1_000_000, 1_000_001, 1_000_002, 1_000_004, 1_000_005]
+    assert found.exit_code == 2
 
 
 def test_an_action_that_is_no_number_is_named_by_its_seed() -> None:
@@ -173,6 +177,13 @@ def test_the_environment_is_closed_also_after_a_failure() -> None:
 def test_impossible_numbers_are_refused(tmp_path: Path, numbers: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(words)):
         evaluate(save_bundle(tmp_path / "bundle"), progress=False, **numbers)
+
+
+def test_an_environment_seed_stands_for_itself() -> None:
+    """So that `physai view --seed` shows the episode that a report names."""
+    assert first_seed(1_000_146, 1) == 1_000_146
+    with pytest.raises(ConfigError, match="or be an environment seed of 1,000,000 or more"):
+        first_seed(999_999, 1)
 
 
 def test_evaluations_never_share_an_episode() -> None:

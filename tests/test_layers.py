@@ -29,7 +29,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("physai_envs physai_envs.registry",),
     ("physai.policy physai.evaluate physai.demos physai.view physai.export", "physai.catalog"),
     ("physai.train",),
-    ("physai.cli physai.doctor",),
+    ("physai.cli physai.doctor", "physai.pytest_plugin"),
 )
 PLACE = {name: (level, room) for level, rooms in enumerate(LAYERS) for room in rooms for name in room.split()}
 LOWEST = {"physai.spec", "physai.errors"}

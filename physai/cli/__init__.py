@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from physai.cli import demonstrations, inventory, jobs, policies, training, tuning
+from physai.cli import demonstrations, evaluation, inventory, jobs, policies, training, tuning
 from physai.errors import PhysaiError
 
 # What a command finds missing when only a smaller install is there, and the extra that brings it.
@@ -41,7 +41,7 @@ app.command()(inventory.tasks)
 app.command()(demonstrations.demos)
 app.command()(training.train)
 app.command()(tuning.tune)
-app.command("eval")(policies.evaluate)
+app.command("eval")(evaluation.evaluate)
 app.command()(policies.view)
 app.command()(policies.export)
 app.add_typer(deploy_app, name="deploy")

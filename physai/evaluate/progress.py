@@ -54,7 +54,7 @@ class Meter:
         self.done += steps
         self.note = self.note if note is None else note
         if self._bar is not None:
-            self._bar.update(self._row, completed=self.done, note=self.note)
+            self._bar.update(self._row, completed=self.done, total=self.total, note=self.note)
 
     def _speak(self) -> None:
         while not self._ended.wait(LINE_EVERY_S):

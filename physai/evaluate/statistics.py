@@ -17,14 +17,18 @@ def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Returns mean, standard deviation (of the sample, 0 for one value), least and largest value."""
+def spread(values: Sequence[float]) -> dict[str, float] | None:
+    """Returns mean, standard deviation (of the sample, 0 for one value), least and largest value; None of nothing."""
+    if not values:
+        return None
     sample = np.asarray(values, dtype=np.float64)
     deviation = float(sample.std(ddof=1)) if len(sample) > 1 else 0.0
     return {"mean": float(sample.mean()), "std": deviation, "min": float(sample.min()), "max": float(sample.max())}
 
 
-def tail(values: Sequence[float]) -> dict[str, float]:
-    """Returns mean, 95th percentile (linear between samples) and largest value."""
+def tail(values: Sequence[float]) -> dict[str, float] | None:
+    """Returns mean, 95th percentile (linear between samples) and largest value; None of nothing."""
+    if not values:
+        return None
     sample = np.asarray(values, dtype=np.float64)
     return {"mean": float(sample.mean()), "p95": float(np.percentile(sample, 95)), "max": float(sample.max())}
