@@ -127,7 +127,7 @@ def shipped_policies() -> Path:
 
 def shipped_success(name: str) -> str:
     """Returns in words what the policy that ships for a task achieved, or "none yet"."""
-    record = shipped_policies() / name / "run" / "evaluation.json"
+    record = shipped_policies() / name / "evidence" / "evaluation.json"
     return recorded_success(record) if record.exists() else "none yet"
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 # Distributions a person needs for everything, by the extra that brings them; the first block is the base install.
 DISTRIBUTIONS = {
     "base": ("numpy", "pydantic", "PyYAML", "typer", "rich"),
-    "deploy": ("onnxruntime", "cryptography"),
+    "deploy": ("onnxruntime", "cryptography", "mcap"),
     "train": ("gymnasium", "stable-baselines3", "sb3-contrib", "torch", "pybullet", "ray", "scipy", "imageio-ffmpeg")
     + ("tensorboard", "onnx", "onnxscript"),
 }

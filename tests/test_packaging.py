@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = {"physai": "physai", "envs": "physai_envs", "assets": "physai_assets", "configs": "physai_configs"}
-DATA_SUFFIXES = {"envs": (".py",), "physai": (".py",), "configs": (".py", ".yaml")}  # assets: everything
+DATA_SUFFIXES = {"envs": (".py",), "physai": (".py", ".json"), "configs": (".py", ".yaml")}  # assets: everything
 
 
 def pip(*arguments: str) -> None:
