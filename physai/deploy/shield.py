@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from enum import IntFlag
 
-from physai.deploy.safety import Box, Safety
+from physai.deploy.safety import FLOAT32, Box, Safety
 from physai.spec import PolicySpec
 
 SCALES = (1.0, 0.75, 0.5, 0.25)  # of the way from braking to what is wanted, tried in this order
@@ -51,12 +51,13 @@ def largest_step(room: float, change: float) -> float:
 class _Element:
     """One number of a command: its limits a tick, and its state."""
 
-    __slots__ = ("change", "high", "last", "low", "rate", "rest", "step")
+    __slots__ = ("change", "high", "last", "low", "rate", "rest", "rounding", "step")
 
     def __init__(self, low: float, high: float, rate: float, change: float) -> None:
         self.low, self.high, self.rate, self.change = low, high, rate, change
         self.rest = min(max(0.0, low), high)
         self.last, self.step = self.rest, 0.0
+        self.rounding = FLOAT32 * max(abs(v) for v in (low, high, 0.0) if v - v == 0.0)
 
     def bounds(self) -> tuple[float, float]:
         """The smallest and the largest step that are allowed now."""
@@ -150,7 +151,7 @@ class Shield:
             if value - value != 0.0:  # also true of NaN
                 reasons, value = reasons | Reason.FINITE, e.rest
             inside = min(max(value, e.low), e.high)
-            if inside != value:
+            if abs(inside - value) > e.rounding:
                 reasons |= Reason.RANGE
             step = inside - e.last
             low, high = e.bounds()
