@@ -33,6 +33,7 @@ app = typer.Typer(
 )
 deploy_app = typer.Typer(help="What a controller does with an exported bundle.", no_args_is_help=True)
 deploy_app.command()(bundles.verify)
+deploy_app.command()(bundles.run)
 jobs_app = typer.Typer(help="What runs on a cluster: status, logs, stop.", no_args_is_help=True)
 for command in (jobs.status, jobs.logs, jobs.stop):
     jobs_app.command()(command)

@@ -21,6 +21,8 @@ PrivateKey = Annotated[
 ]
 RegistryFolder = Annotated[Path, typer.Option("--registry", metavar="DIR", help="Where the registry is.")]
 REGISTRY = Path("registry")
+MILLI = 1e-3
+TEST_SEED_START = 1_000_000  # of the episodes that training never draws
 
 app = typer.Typer(help="Exported policies: look at them, sign them, keep them.", no_args_is_help=True)
 
@@ -202,6 +204,69 @@ def list_bundles(registry: RegistryFolder = REGISTRY, key: Keys = None) -> None:
                   for e in events),
         ),
     )  # fmt: skip
+
+
+def run(
+    bundle: Folder,
+    twin: Annotated[bool, typer.Option("--twin", help="Against the simulated cell, in a process of its own.")] = False,
+    robot: Annotated[str | None, typer.Option(metavar="MODULE:NAME", help="Driver of a real robot.")] = None,
+    replay: Annotated[Path | None, typer.Option(metavar="FILE.mcap", help="Against the observations of a log.")] = None,
+    key: Keys = None,
+    unsigned: Annotated[bool, typer.Option("--unsigned", help="Run it although nobody has signed it.")] = False,
+    site: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Limits of this site; tighter ones only.")
+    ] = None,
+    shadow: Annotated[
+        Path | None, typer.Option(metavar="BUNDLE", help="Compute this one too, and only log it.")
+    ] = None,
+    log: Annotated[Path | None, typer.Option(metavar="FILE.mcap", help="Where every tick is written.")] = None,
+    episodes: Annotated[int, typer.Option(min=1, help="Jobs on the simulated cell.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Evaluation seed of the first of them.")] = 0,
+    latency_ms: Annotated[float, typer.Option(help="Twin: of each observation and of each command.")] = 0.0,
+    jitter_ms: Annotated[float, typer.Option(help="Twin: added to it, from 0 to this.")] = 0.0,
+    drop: Annotated[float, typer.Option(help="Twin: share of observations that get lost.")] = 0.0,
+    freeze_at: Annotated[float | None, typer.Option(help="Twin: when the sensor freezes [s].")] = None,
+    stall_at: Annotated[float | None, typer.Option(help="Twin: when nothing passes for 0.2 s [s].")] = None,
+) -> None:
+    """Run a bundle: on the simulated cell, on a robot, or on a log. Exit code 1 if it ended in a fault."""
+    from physai.deploy.run import Ways, load_to_run, read_site, run_robot, say
+    from physai.errors import DeployError
+
+    if [twin, bool(robot), bool(replay)].count(True) != 1:
+        raise DeployError("say on what it runs: --twin, --robot MODULE:NAME, or --replay FILE.mcap")
+    loaded = load_to_run(bundle, _trust(key) if key else None, unsigned=unsigned or replay is not None)
+    ways = Ways(
+        None if site is None else read_site(site),
+        log,
+        None if shadow is None else load_to_run(shadow, None, unsigned=True),
+    )
+    if replay is not None:
+        from physai.deploy.replay import replay as play
+
+        done = play(loaded, replay)
+        typer.echo(
+            f"{done.ticks} ticks, ended {done.state}; the shield changed {done.interventions}; "
+            f"commands differ from the log by at most {done.difference:.2g} of half their range"
+        )
+    elif robot is not None:
+        _fail_on_fault([run_robot(loaded, robot, ways, typer.echo)])
+    else:
+        from physai.twin.faults import Faults
+        from physai.twin.jobs import run_jobs
+
+        faults = Faults(latency_ms * MILLI, jitter_ms * MILLI, drop, freeze_at, stall_at)
+        first = TEST_SEED_START + seed
+        jobs = run_jobs(
+            loaded, range(first, first + episodes), faults, site=ways.site, log=ways.log, shadow=ways.shadow,
+            on_job=lambda job: typer.echo(say(job)),
+        )  # fmt: skip
+        typer.echo(f"{sum(job.success for job in jobs)} of {len(jobs)} jobs succeeded")
+        _fail_on_fault([job.state.value for job in jobs])
+
+
+def _fail_on_fault(states: list[str]) -> None:
+    if "fault" in states:
+        raise typer.Exit(1)
 
 
 def _registry(folder: Path) -> Any:

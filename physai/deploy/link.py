@@ -75,6 +75,7 @@ class LinkedRobot:
         self._socket: socket.socket | None = None
         self._poll = select.poll()
         self._job = 0
+        self._waits_for_first = False
         self._offset, self._offset_ns = 0.0, 0  # own clock less that of the cell [ns], and when it was found
 
     @property
@@ -110,7 +111,7 @@ class LinkedRobot:
 
     def go(self, seed: int) -> None:
         """Starts a job: the cell prepares episode `seed`, and begins with the first command."""
-        self._job, self.result = self._job + 1, {}
+        self._job, self.result, self._waits_for_first = self._job + 1, {}, True
         fresh = Reading.empty(self.spec)
         self._reading.values[:], self._reading.done = fresh.values, False
         self._reading.received_ns[:], self._reading.sequence[:] = fresh.received_ns, fresh.sequence
@@ -120,6 +121,8 @@ class LinkedRobot:
         """Returns the newest reading; see `RobotIO`."""
         until = time.monotonic() + wait_s
         fresh = self._drain()
+        if self._waits_for_first and fresh:  # how long it has been there nobody knows: the next one is timed
+            self._waits_for_first, self._offset_ns, fresh = False, 0, False
         while not fresh:
             left = until - time.monotonic()
             if left <= 0.0 or not self._poll.poll(max(1, round(left * 1e3))):

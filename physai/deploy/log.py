@@ -23,7 +23,7 @@ from physai.errors import DeployError
 
 LENGTH = 4096  # of the queue [ticks]: minutes at 20 Hz, 8 s at 500 Hz
 AROUND = 40  # ticks before and after an event that go into its record
-CHUNK = 65_536  # bytes: what a crash can cost
+CHUNK = 8192  # bytes: what a crash can cost, a second or less
 WRITE_EVERY_S = 0.1
 TICK, EVENT = "/tick", "/event"
 
@@ -41,7 +41,7 @@ class Log:
         self.failed: str | None = None
         self._queue: deque[tuple[int, dict[str, Any], str]] = deque()
         self._ring: deque[tuple[int, dict[str, Any]]] = deque(maxlen=AROUND)
-        self._after, self._events = 0, 0
+        self._after, self._events, self._why = 0, 0, ""
         self._ended = threading.Event()
         try:
             self._stream = open(path, "xb")  # noqa: SIM115 - closed by `close`
@@ -83,14 +83,14 @@ class Log:
             when, record, event = self._queue.popleft()
             self._message(TICK, when, record)
             if event:
-                self._events += 1
+                self._events, self._why = self._events + 1, event
                 for earlier, kept in self._ring:
                     self._message(EVENT, earlier, {"event": self._events, "why": event, **kept})
                 self._ring.clear()
                 self._after = AROUND
             if self._after:
                 self._after -= 1
-                self._message(EVENT, when, {"event": self._events, "why": event, **record})
+                self._message(EVENT, when, {"event": self._events, "why": self._why, **record})
             else:
                 self._ring.append((when, record))
 

@@ -10,6 +10,7 @@ it is a fault. Nothing leaves FAULT by itself, and nothing starts again without 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from enum import Enum
@@ -122,6 +123,8 @@ class Runtime:
         self._place = slice(0, 0) if safety.workspace is None else safety.workspace.seen
         self._blend_ticks = max(1, round(self.control.blend_s / self.control.period_s))
         self._deadline_ns = round(self.control.deadline_s * 1e9)
+        rates = [rate for term in bundle.spec.actions for rate in (term.rate_limit or (math.inf,) * term.size)]
+        self._own_steps = [rate * self.control.period_s for rate in rates] if min(rates) < math.inf else None
         return Shield(safety, bundle.spec)
 
     def arm(self) -> None:
@@ -273,16 +276,19 @@ class Runtime:
                 return self.shield.stop()
             return self.shield(self.shield.last, self._position())
         self._missed_in_a_row = 0
+        total = sum(wanted)
+        if total - total != 0.0:
+            self.stop("the policy puts out what is no number")
+            return self.shield(wanted, self._position())
+        if self._own_steps is not None:  # as `ActionMap` does in training
+            limited = zip(wanted, self.shield.last, self._own_steps, strict=True)
+            wanted = [min(max(value, last - step), last + step) for value, last, step in limited]
         if self.state is State.BLENDING:
             self._blend += 1
             share = self._blend / self._blend_ticks
             if share < 1.0:
                 wanted = [a + share * (b - a) for a, b in zip(self._base, wanted, strict=True)]
-        command = self.shield(wanted, self._position())
-        total = sum(wanted)
-        if total - total != 0.0:
-            self.stop("the policy puts out what is no number")
-        return command
+        return self.shield(wanted, self._position())
 
     def _position(self) -> list[float]:
         return self.monitor.values[0, self._place].tolist()  # type: ignore[no-any-return]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import json
+import os
 import selectors
 import socket
 import struct
@@ -77,7 +78,7 @@ class Cell:
         self._due: list[tuple[int, int, bytes]] = []
         self._sequence = self._step = 0
         self._rng = np.random.default_rng(0)
-        self._gone_ns, self._closing = 0, False
+        self._gone_ns, self._closing, self._parent = 0, False, os.getppid()
         self._stop_ns = self._late = 0
 
     def serve(self) -> None:
@@ -120,6 +121,8 @@ class Cell:
             self._running = True
         if self._job:
             self._publish()
+        if not self._gone_ns and self._master is None and os.getppid() != self._parent:
+            self._gone_ns = time.monotonic_ns()
         gone = self._gone_ns and time.monotonic_ns() - self._gone_ns
         if gone and (self._done or not self._running or self.actuators.rested_ns or gone > AFTER_S * 1e9):
             if not self._done:
