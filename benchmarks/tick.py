@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from physai.deploy.bundle import Bundle, load_bundle, read_golden
+from physai.deploy.bundle import Bundle
 from physai.deploy.clock import undisturbed
 from physai.deploy.io import Replay
 from physai.deploy.log import Log
+from physai.deploy.run import load_to_run
 from physai.deploy.runtime import Runtime
 from physai.policy import shipped_policy
 
@@ -39,7 +40,7 @@ class Clock:
 
 def measure(bundle: Bundle, ticks: int, folder: Path, logged: bool) -> np.ndarray:
     """Returns the seconds of each tick."""
-    golden = read_golden((bundle.path / "golden.npz").read_bytes(), bundle.spec)[0][0]
+    golden = bundle.golden[0][0]
     clock = Clock()
     observations = np.resize(golden, (ticks + WARM_UP + 10, golden.shape[1]))
     robot = Replay(bundle.spec, observations, clock)
@@ -68,7 +69,7 @@ def main() -> None:
     sys.stdout.write("| policy | log | p50 | p99 | p99.9 | largest |\n| --- | --- | --- | --- | --- | --- |\n")
     with tempfile.TemporaryDirectory() as folder:
         for name in TASKS:
-            bundle = load_bundle(shipped_policy(name))
+            bundle = load_to_run(shipped_policy(name), None, unsigned=True)
             for logged in (False, True):
                 seconds = measure(bundle, options.ticks, Path(folder), logged)
                 figures = [f"{v * 1e6:.0f} us" for v in (*np.percentile(seconds, (50, 99, 99.9)), seconds.max())]

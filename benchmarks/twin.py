@@ -18,10 +18,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from physai.deploy.bundle import Bundle, load_bundle
+from physai.deploy.bundle import Bundle
 from physai.deploy.link import LinkedRobot
 from physai.deploy.log import Log
 from physai.deploy.loop import Loop
+from physai.deploy.run import load_to_run
 from physai.deploy.runtime import Runtime
 from physai.deploy.watchdog import Watchdog
 from physai.policy import shipped_policy
@@ -54,7 +55,7 @@ def trained_success(name: str, episodes: int) -> int:
 
 def row(name: str, condition: str, episodes: int, trained: int) -> tuple[str, ...]:
     """Measures one task under one condition."""
-    bundle = load_bundle(shipped_policy(name))
+    bundle = load_to_run(shipped_policy(name), None, unsigned=True)
     jobs = run_jobs(bundle, range(FIRST_SEED, FIRST_SEED + episodes), CONDITIONS[condition])
     broken = sum(sum(job.violations.values()) for job in jobs)
     ticks = sum(job.ticks for job in jobs)
@@ -133,7 +134,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.control:
         name, path, log, way = options.control
-        control(load_bundle(shipped_policy(name)), Path(path), Path(log), WAYS[way] is None)
+        control(load_to_run(shipped_policy(name), None, unsigned=True), Path(path), Path(log), WAYS[way] is None)
     elif options.kill:
         kills(options.tasks[0], options.kill)
     else:

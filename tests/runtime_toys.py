@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from physai.deploy.bundle import Bundle, load_bundle, read_golden
+from physai.deploy.bundle import Bundle, load_bundle
 from physai.deploy.io import Features, Reading
 from physai.deploy.loop import Loop
 from physai.deploy.runtime import Runtime
@@ -34,7 +34,7 @@ class FakeRobot:
     def __init__(self, bundle: Bundle, clock: Clock) -> None:
         self.bundle, self.clock = bundle, clock
         self.reading = Reading.empty(bundle.spec)
-        self.normal = read_golden((bundle.path / "golden.npz").read_bytes(), bundle.spec)[0][0][0]
+        self.normal = bundle.golden[0][0][0]
         self.rng = np.random.default_rng(0)
         self.sent: list[list[float]] = []
         self.valid_s: list[float] = []

@@ -48,7 +48,8 @@ class Bundle:
         safety: what is never commanded; `limits` is the same as JSON.
         approval: what was signed, and `signer` the id of the key; None if it is unsigned.
         trusted: whether the signature was checked against keys that the caller believes.
-        seconds: how long each command of the golden episodes took on this machine (n,).
+        golden: recorded episodes, as observations (t, m) and commands (t, k).
+        seconds: how long each of their commands took on this machine (n,).
     """
 
     path: Path
@@ -62,6 +63,7 @@ class Bundle:
     approval: Approval | None
     signer: str | None
     trusted: bool
+    golden: list[tuple[Array, Array]]
     seconds: NDArray[np.float64]
 
     def act(self, observation: ArrayLike) -> Array:
@@ -92,6 +94,31 @@ class Bundle:
     def reset(self) -> None:
         """Begins an episode: a recurrent policy forgets the one before."""
         self.graph.reset()
+
+    def replay(self) -> None:
+        """Plays the golden episodes, and measures each command.
+
+        Raises:
+            ValueError: if one comes out another than recorded.
+        """
+        tolerance, count = self.manifest["golden"]["tolerance"], 0
+        for index, (observations, commands) in enumerate(self.golden):
+            self.reset()
+            for step, (observation, command) in enumerate(zip(observations, commands, strict=True)):
+                started = perf_counter()
+                given = self.act(observation)
+                self.seconds[count] = perf_counter() - started
+                count += 1
+                error = command_error(self.spec, given, command)
+                if not (error <= tolerance).all():  # written so that NaN fails
+                    worst = int(np.argmax(error))
+                    parts = self.spec.action_slices.items()
+                    term = next(name for name, part in parts if part.start <= worst < part.stop)
+                    raise ValueError(
+                        f"on this machine it computes another {term!r} than recorded "
+                        f"(golden episode {index}, step {step}, difference {error[worst]:.2g} of {tolerance:g} allowed)"
+                    )
+        self.reset()
 
     @property
     def standing(self) -> str:
@@ -163,13 +190,16 @@ def _load(folder: Path, trust: Trust | None) -> Bundle:
     spec = spec_from_json(manifest["policy"])
     memory = memory_from_json(manifest["model"].get("memory", []))
     limits = strict_json(files[SAFETY], SAFETY)
+    golden = read_golden(files[GOLDEN], spec)
+    if sum(len(commands) for _, commands in golden) != manifest["golden"]["steps"]:
+        raise ValueError(f"{GOLDEN} does not hold the {manifest['golden']['steps']} steps that {MANIFEST} says")
     bundle = Bundle(
         folder, spec, manifest, contents.digest, Graph(files[MODEL], _initial_state(files, memory)),
         read_interface(manifest, spec), Safety.of(limits, spec), limits, contents.approval, contents.signer,
-        trust is not None, np.zeros(manifest["golden"]["steps"]),
+        trust is not None, golden, np.zeros(manifest["golden"]["steps"]),
     )  # fmt: skip
     check_graph(bundle.graph, spec)
-    _replay(bundle, read_golden(files[GOLDEN], spec))
+    bundle.replay()
     return bundle
 
 
@@ -299,26 +329,3 @@ def command_error(spec: PolicySpec, given: ArrayLike, expected: ArrayLike) -> ND
         return difference
     half = (spec.command_high.astype(np.float64) - spec.command_low) / 2
     return difference / np.where(np.isfinite(half) & (half > 0), half, 1.0)
-
-
-def _replay(bundle: Bundle, episodes: list[tuple[Array, Array]]) -> None:
-    tolerance, recorded = bundle.manifest["golden"]["tolerance"], bundle.manifest["golden"]["steps"]
-    if sum(len(commands) for _, commands in episodes) != recorded:
-        raise ValueError(f"{GOLDEN} does not hold the {recorded} steps that {MANIFEST} says")
-    count = 0
-    for index, (observations, commands) in enumerate(episodes):
-        bundle.reset()
-        for step, (observation, command) in enumerate(zip(observations, commands, strict=True)):
-            started = perf_counter()
-            given = bundle.act(observation)
-            bundle.seconds[count] = perf_counter() - started
-            count += 1
-            error = command_error(bundle.spec, given, command)
-            if not (error <= tolerance).all():  # written so that NaN fails
-                worst = int(np.argmax(error))
-                term = next(name for name, part in bundle.spec.action_slices.items() if part.start <= worst < part.stop)
-                raise ValueError(
-                    f"on this machine it computes another {term!r} than recorded "
-                    f"(golden episode {index}, step {step}, difference {error[worst]:.2g} of {tolerance:g} allowed)"
-                )
-    bundle.reset()

@@ -30,7 +30,7 @@ OBSERVED = struct.Struct("<BBHIqQ")
 COMMANDED = struct.Struct("<BxHII")  # kind, job, tick, valid [us]; then float64 values
 FOLLOWS, STOPPED, DONE = 1, 2, 4  # flags
 LARGEST = 65_536  # bytes of a packet
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 DRIFT = 1e-4  # of two clocks: by so much the fastest way is forgotten
 
 

@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 from physai.deploy.bundle import Bundle, load_bundle
+from physai.deploy.clock import undisturbed
 from physai.deploy.files import strict_json
 from physai.deploy.io import RobotIO
 from physai.deploy.log import Log
@@ -34,6 +35,8 @@ class Ways:
 def load_to_run(path: Path, trust: Trust | None, *, unsigned: bool) -> Bundle:
     """Loads a bundle that may run: signed by a trusted key, or somebody said that it need not be.
 
+    What it needs for a command is measured again, with the priority that the loop has.
+
     Raises:
         BundleError: if it is refused.
     """
@@ -42,7 +45,10 @@ def load_to_run(path: Path, trust: Trust | None, *, unsigned: bool) -> Bundle:
             f"bundle {path} is not run: nobody was named who signed it; give --key FILE.pub, or --unsigned to run it "
             "anyway"
         )
-    return load_bundle(path, trust)
+    bundle = load_bundle(path, trust)
+    with undisturbed():
+        bundle.replay()
+    return bundle
 
 
 def read_site(path: Path) -> Any:

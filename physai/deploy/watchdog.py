@@ -20,7 +20,7 @@ from physai.errors import DeployError
 
 BEAT, ARMED, TRIPPED, READY, PARENT = range(5)  # places in the shared memory; times by CLOCK_MONOTONIC [ns]
 LOOKS = 8  # within the time that it waits
-START_S = 20.0
+START_S = 60.0
 
 
 class Watchdog:
@@ -80,8 +80,9 @@ class Watchdog:
     def close(self) -> None:
         """Ends the process."""
         self.disarm()
-        self._process.kill()
-        self._process.join()
+        if self._process.pid is not None:
+            self._process.kill()
+            self._process.join()
 
 
 def _watch(shared: Any, timeout_s: float, stopper: Callable[[], None]) -> None:

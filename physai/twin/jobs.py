@@ -20,7 +20,7 @@ from physai.deploy.runtime import Runtime, State
 from physai.deploy.watchdog import Watchdog
 from physai.twin.faults import Faults
 
-CELL_ENDS_S = 30.0
+CELL_ENDS_S = 60.0
 
 
 @dataclass(frozen=True)
