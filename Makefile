@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format bench results clean
+.PHONY: help setup demo test test-all check format bench results docs clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -87,7 +87,10 @@ bench: $(READY) ## speed of the environments and of training on this machine
 	$(BIN)/python benchmarks/env_speed.py
 	$(BIN)/python benchmarks/train_speed.py
 
-results: $(READY) ## write the generated tables (docs/tasks/, README) from the tasks and the shipped policies
+results: $(READY) ## evaluate every shipped policy on 200 unseen episodes, and write docs/results.md and all other tables
+	$(BIN)/python docs/results.py
+
+docs: $(READY) ## write the generated pages (docs/tasks/, docs/results.md, README) from the tasks and the records of the policies
 	$(BIN)/python docs/generate.py
 
 clean: ## remove .venv, builds and caches; runs/ stays

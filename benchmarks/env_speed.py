@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from physai_envs import body, registry, world
+from physai_envs import body, registry, robot, world
 from physai_envs.env import TaskEnv
 
 ROUNDS = 7
@@ -109,9 +109,11 @@ def measure(name: str, steps: int) -> tuple[float, float, float, float]:
     for _ in range(ROUNDS):
         plain.append(run(env, drive, steps) / steps)
         world.bullet = body.bullet = watch
+        robot.multiply = watch.multiplyTransforms
         watch.seconds, watch.stepping, watch.calls, watch.steps = 0.0, 0.0, 0, 0
         run(env, drive, steps)
         world.bullet = body.bullet = watch._module
+        robot.multiply = watch._module.multiplyTransforms
         stepping.append((watch.stepping - watch.steps * own) / steps)
         other.append((watch.seconds - watch.stepping - (watch.calls - watch.steps) * own) / steps)
     env.close()

@@ -1,41 +1,59 @@
-"""Draws docs/images/tasks.png: the shipped policies at work, one tile a task.
+"""Draws the shipped policies at work: docs/images/<task>.png, and all of them in docs/images/tasks.png.
 
-python docs/picture.py
+    python docs/picture.py [TASK ...]
+
+Each is seen in the first test episode, when it is on its way: at 0.6 of the mean time to success.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from physai import catalog
 from physai.policy import load_policy
 from physai_envs import registry
 from physai_envs.env import TEST_SEED_START
 
-MOMENTS_S = {"reach": 0.4, "tidy_up": 1.9, "peg_insertion": 1.6, "amr_navigation": 4.0}  # into the episode
+IMAGES = Path(__file__).parent / "images"
 TILE = (480, 360)  # pixels
+WAY = 0.6  # of the time to success
+COLUMNS = 4  # of the picture of all
 
 
-def moment(name: str, seconds: float) -> np.ndarray:
-    """Returns what the camera of a task sees, `seconds` into the first test episode, with the shipped policy acting."""
+def moment(name: str) -> Image.Image:
+    """Returns what the camera of a task sees in the first test episode, with the shipped policy acting."""
+    record = json.loads(
+        (catalog.shipped_policies() / name / "evidence" / "evaluation.json").read_text(encoding="utf-8")
+    )
     policy, env = load_policy(name), registry.make(name, visual=True)
+    task = env.unwrapped.task
     observation, _ = env.reset(seed=TEST_SEED_START)
-    for _ in range(round(seconds * env.unwrapped.task.control_hz)):
+    policy.reset()
+    seconds = WAY * (record["time_to_success_s"] or {"mean": task.episode_s})["mean"]
+    for _ in range(round(seconds * task.control_hz)):
         observation, *_ = env.step(policy.act(observation[None])[0])
     picture = env.unwrapped.render(*TILE)
     env.close()
-    return picture
+    return Image.fromarray(picture)
 
 
 def main() -> None:
-    """Draws the picture."""
-    tiles = [moment(name, seconds) for name, seconds in MOMENTS_S.items()]
-    rows = [np.hstack(tiles[first : first + 2]) for first in range(0, len(tiles), 2)]
-    target = Path(__file__).parent / "images" / "tasks.png"
-    target.parent.mkdir(exist_ok=True)
-    Image.fromarray(np.vstack(rows)).save(target, optimize=True)
+    """Draws the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tasks", nargs="*", metavar="TASK", help="default: all; the picture of all is always drawn")
+    names = [catalog.slug(task) for task in registry.tasks()]
+    IMAGES.mkdir(exist_ok=True)
+    for name in parser.parse_args().tasks or names:
+        moment(name).quantize(256).save(IMAGES / f"{name}.png", optimize=True)
+    tiles = [np.asarray(Image.open(IMAGES / f"{name}.png").convert("RGB").resize((320, 240))) for name in names]
+    tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % COLUMNS)
+    rows = [np.hstack(tiles[first : first + COLUMNS]) for first in range(0, len(tiles), COLUMNS)]
+    Image.fromarray(np.vstack(rows)).quantize(256).save(IMAGES / "tasks.png", optimize=True)
 
 
 if __name__ == "__main__":

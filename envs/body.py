@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -77,9 +78,9 @@ class Body:
         if self not in self.world.followed:
             self.world.followed.append(self)
 
-    def sample(self) -> None:
-        """Adds the joint states of now to `samples`."""
-        self.samples.append(bullet.getJointStates(self.id, self._read, self._client))
+    def reader(self) -> Callable[[], Sequence[JointState]]:
+        """A call that reads the joint states of now, for those who ask in every physics step."""
+        return partial(bullet.getJointStates, self.id, self._read, self._client)
 
     def link_state(self, link: int) -> Sequence[Vector]:
         """Bullet's link state, kinematics up to date: 4 and 5 are the link frame's pose, 6 and 7 its twist."""

@@ -10,7 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import NDArray
 
-from physai.errors import ActionError, ConfigError, SimulationError, nearest
+from physai.errors import ActionError, ConfigError, SimulationError, TaskError, nearest
 from physai.spec import ActionMap, PolicySpec
 from physai_envs.robot import Robot
 from physai_envs.task import Scene, Task
@@ -19,6 +19,7 @@ from physai_envs.world import World
 TEST_SEED_START = 1_000_000  # training draws episode seeds below, evaluation from here up
 DYNAMICS_STREAM, SENSOR_STREAM = 0, 1  # random streams of one episode
 RESET_OPTIONS = ("difficulty",)
+SMALL = 8  # numbers of an observation term up to which plain floats are faster than numpy
 NOISE_BLOCK = 16  # steps whose sensor noise is drawn at once
 
 
@@ -100,8 +101,7 @@ class TaskEnv(gym.Env[Any, NDArray[np.float32]]):
         self._hold_steps = max(1, task.control_steps(task.hold_s, "hold_s"))
         self._delay_steps = task.control_steps(task.action_delay_s, "action_delay_s")
         self._bind_actions()
-        slices = self.policy_spec.observation_slices
-        self._readers = [(term.function, slices[term.name]) for term in self._terms]
+        self._bind_observations()
         self._rewards = [(term.name, term.function, term.weight) for term in task.rewards]
         self._sensors = tuple(self.scene.sensors.values())
         self._model = SensorModel(self.policy_spec)
@@ -117,6 +117,29 @@ class TaskEnv(gym.Env[Any, NDArray[np.float32]]):
         self._controllers = list(zip(controllers, spec.action_slices.values(), strict=True))
         self._before = tuple(c.before_physics_step for c in controllers if hasattr(c, "before_physics_step"))
         self._pending: list[list[float]] = []
+
+    def _bind_observations(self) -> None:
+        """Small terms are gathered as plain numbers and written at once; a large one is an array by itself."""
+        slices = self.policy_spec.observation_slices
+        terms = [(term, slices[term.name], term.spec().size) for term in self._terms]
+        self._small = [(term.function, size == 1) for term, _, size in terms if size <= SMALL]
+        self._large = [(term.function, part) for term, part, size in terms if size > SMALL]
+        places = [np.arange(part.start, part.stop) for _, part, size in terms if size <= SMALL]
+        self._small_places: Any = np.concatenate(places) if places and self._large else slice(None)
+
+    def _check_observations(self) -> None:
+        """Refuses a term whose function does not return what it declares.
+
+        Raises:
+            TaskError: names the term.
+        """
+        for term in self._terms:
+            got, size = np.shape(term.function(self.scene)), term.spec().size
+            if got != () if size == 1 else got != (size,):
+                raise TaskError(
+                    f"{self.task.id}: observation {term.name!r} returns shape {got}; "
+                    f"return {'a plain number' if size == 1 else f'{size} numbers'}, or correct its shape"
+                )
 
     def _spaces(self) -> None:
         spec, goal = self.policy_spec, self.task.goal
@@ -165,6 +188,8 @@ class TaskEnv(gym.Env[Any, NDArray[np.float32]]):
         for sensor in self._sensors:
             sensor.reset()
         self._model.reset(np.random.default_rng([seed, task.version, SENSOR_STREAM]))
+        if not self._started:
+            self._check_observations()
         self._steps, self._held, self._started = 0, 0, True
         info = {"seed": seed, "difficulty": scene.difficulty, "randomization": dict(scene.randomization)}
         return self._observe(), info
@@ -219,11 +244,21 @@ class TaskEnv(gym.Env[Any, NDArray[np.float32]]):
         if total - total != 0.0:  # NaN or infinite, in one comparison
             bad = [name for name, part in self.policy_spec.action_slices.items() if not np.isfinite(given[part]).all()]
             raise ActionError(f"action {', '.join(bad)} is not finite: {values}; the robot has not moved")
+        if max(values) <= 1.0 and min(values) >= -1.0:
+            return values
         return [min(max(value, -1.0), 1.0) for value in values]
 
     def _observe(self) -> Any:
         values, scene = self._values, self.scene
-        for function, part in self._readers:
+        row: list[float] = []
+        for function, scalar in self._small:
+            if scalar:
+                row.append(function(scene))  # type: ignore[arg-type]
+            else:
+                row.extend(function(scene))  # type: ignore[arg-type]
+        if row:
+            values[self._small_places] = row
+        for function, part in self._large:
             values[part] = function(scene)
         total = values.dot(self._ones)
         if total - total != 0.0:

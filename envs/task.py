@@ -168,6 +168,7 @@ class Task:
         process: what the scene does by itself before each control step (carts, belts).
         expert: scripted controller, scene -> action in [-1, 1], for demonstrations.
         action_delay_s: age of an action when it reaches the motors.
+        solved_at: share of unseen episodes that a policy must pass to count as a solution; shipped ones are held to it.
     """
 
     id: str
@@ -192,6 +193,7 @@ class Task:
     process: Callable[[Scene], None] | None = None
     expert: Callable[[Scene], Sequence[float]] | None = None
     goal: Goal | None = None
+    solved_at: float = 0.95
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9]+-v\d+", self.id):

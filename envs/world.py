@@ -85,7 +85,7 @@ class World(Builder):
             return
         for body in followed:
             body.samples = [body.joint_states]
-        follow = [body.sample for body in followed]
+        follow = [(body.samples.append, body.reader()) for body in followed]
         spent = 0.0
         for _ in range(steps):
             for hook in before:
@@ -93,8 +93,8 @@ class World(Builder):
             started = clock()
             step(client)
             spent += clock() - started
-            for sample in follow:
-                sample()
+            for keep, read in follow:
+                keep(read())
             for hook in after:
                 hook()
         self.seconds_in_physics += spent

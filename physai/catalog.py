@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import inspect
 import json
 import sys
@@ -103,11 +104,12 @@ def page(task: Task) -> str:
         f"`{task.full_id}` · {task.suite} · {task.robot.name} · control {task.control_hz:g} Hz · "
         f"physics {task.physics.hz:g} Hz · episode {task.episode_s:g} s"
     )
-    parts = [f"# {task.id}", facts, f"```text\n{words}\n```"]
+    picture = f"![{task.summary}](../images/{slug(task)}.png)"
+    parts = [f"# {task.id}", picture, facts, f"```text\n{words}\n```"]
     if task.action_delay_s:
         parts.append(f"Actions reach the motors {task.action_delay_s * 1e3:g} ms late.")
     parts += [f"## {table.title}\n\n{table.markdown()}" for table in terms(task)]
-    parts.append(f"Shipped policy: {shipped_success(slug(task))}.")
+    parts.append(f"## Shipped policy\n\n{measured(task)}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -127,8 +129,74 @@ def shipped_policies() -> Path:
 
 def shipped_success(name: str) -> str:
     """Returns in words what the policy that ships for a task achieved, or "none yet"."""
-    record = shipped_policies() / name / "evidence" / "evaluation.json"
+    record = _record(name)
     return recorded_success(record) if record.exists() else "none yet"
+
+
+def _record(name: str) -> Path:
+    return shipped_policies() / name / "evidence" / "evaluation.json"
+
+
+def results(tasks: Iterable[Task]) -> Table:
+    """One row a task: what its shipped policy achieved, beside what it is held to, and how it was trained."""
+    head = ("task", "success", "held to", "time to success", "its own figures: mean (95 % below)", "training")
+    rows = []
+    for task in tasks:
+        name = slug(task)
+        row = (f"[{name}](tasks/{name}.md)", shipped_success(name), f"{task.solved_at:.0%}")
+        if not _record(name).exists():
+            rows.append((*row, "", "", ""))
+            continue
+        report = json.loads(_record(name).read_text(encoding="utf-8"))
+        units = {metric.name: metric.unit for metric in task.metrics}
+        figures = "; ".join(
+            f"{key} {number(values['mean'])} ({number(values['p95'])}) {units.get(key, '')}".strip()
+            for key, values in report["metrics"].items()
+        )
+        took = report["time_to_success_s"]
+        rows.append((*row, f"{number(took['mean'])} s" if took else "", figures, trained(name)))
+    return Table("Results", head, tuple(rows))
+
+
+def trained(name: str) -> str:
+    """Returns in words how the policy that ships for a task was made, from the record of its run."""
+    import yaml
+
+    run = shipped_policies() / name / "evidence"
+    config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
+    with (run / "progress.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    cores = json.loads((run / "versions.json").read_text(encoding="utf-8"))["hardware"]["cores"]
+    warm, name = config["warm_start"], config["algorithm"]["name"].upper()
+    start = f"DAgger from the scripted expert ({warm['rounds']} rounds of {warm['episodes']} episodes)" if warm else ""
+    if not rows:
+        return f"{start}, after which it met the bar; seed {config['seed']}"
+    seconds = sum(float(row["seconds"]) for row in rows)
+    return (
+        f"{start + ', then ' if warm else ''}{name}, {int(rows[-1]['steps']):,} steps, "
+        f"{seconds:.0f} s of iterations on {cores} cores; seed {config['seed']}"
+    )
+
+
+def measured(task: Task) -> str:
+    """Returns what the shipped policy achieved as Markdown: a sentence or two, and the task's own figures."""
+    name = slug(task)
+    if not _record(name).exists():
+        return "None yet."
+    report = json.loads(_record(name).read_text(encoding="utf-8"))
+    units = {metric.name: metric.unit for metric in task.metrics} | {"time_to_success_s": "s"}
+    tails = {**report["metrics"], "time_to_success_s": report["time_to_success_s"]}
+    rows = tuple(
+        (key, units.get(key, ""), *(number(values[column]) for column in ("mean", "p95", "max")))
+        for key, values in tails.items()
+        if values
+    )
+    table = Table("Figures", ("name", "unit", "mean", "95 % below", "max"), rows)
+    return (
+        f"Success {shipped_success(name)}; it is held to {task.solved_at:.0%}. "
+        f"Trained by `physai train {name}`: {trained(name)}.\n\n{table.markdown()}\n\n"
+        f"Again: `{report['command']}`"
+    )
 
 
 def recorded_success(record: Path) -> str:

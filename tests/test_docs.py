@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,7 +14,9 @@ import pytest
 import typer.main
 
 from physai import catalog, cli
+from physai.config import RunConfig
 from physai_envs import registry
+from physai_envs.env import TaskEnv
 
 ROOT = Path(__file__).resolve().parent.parent
 WRITTEN = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -58,6 +61,30 @@ def test_commands_in_the_text_exist(page: Path) -> None:
         options = {option for parameter in command.params for option in parameter.opts}
         for word in words:
             assert not word.startswith("-") or word in options, f"{command.name} has no option {word}"
+
+
+def test_the_task_of_the_how_to_is_one_that_its_expert_solves(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (ROOT / "docs" / "how-to" / "add-a-task.md").read_text(encoding="utf-8")
+    module = ModuleType("touch_plate")
+    monkeypatch.setitem(sys.modules, "touch_plate", module)
+    exec(re.search(r"```python\n(.*?)```", page, re.DOTALL).group(1), module.__dict__)  # type: ignore[union-attr]
+    env, solved = TaskEnv(module.TASK), 0
+    for seed in range(10):
+        env.reset(seed=seed)
+        ended = False
+        while not ended:
+            *_, terminated, truncated, info = env.step(env.expert_action())
+            ended = terminated or truncated
+        solved += info["is_success"]
+    env.close()
+    assert solved == 10
+
+
+def test_the_configuration_of_the_how_to_is_valid(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "how-to" / "add-a-task.md").read_text(encoding="utf-8")
+    path = tmp_path / "touch_plate.yaml"
+    path.write_text(re.search(r"```yaml\n(.*?)```", page, re.DOTALL).group(1).replace("home/TouchPlate", "reach"))  # type: ignore[union-attr]
+    assert RunConfig.load(path, []).stop.success == 0.95
 
 
 def test_every_command_is_documented() -> None:

@@ -7,8 +7,9 @@ import pytest
 
 from physai.errors import ActionError, ConfigError, SimulationError, TaskError
 from physai_envs import registry
-from physai_envs.env import SensorModel, TaskEnv
+from physai_envs.env import SMALL, SensorModel, TaskEnv
 from physai_envs.geometry import distance
+from physai_envs.task import Observation
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +132,35 @@ def test_times_must_divide_and_the_message_prints_both(reach):
 def test_two_terms_of_one_name_are_refused(reach):
     with pytest.raises(TaskError, match="two reward terms are named 'near'"):
         replace(reach, rewards=(*reach.rewards, reach.rewards[0]))
+
+
+@pytest.mark.parametrize(
+    ("shape", "value", "message"),
+    [
+        ((3,), (1.0, 2.0), r"'odd' returns shape \(2,\); return 3 numbers"),
+        ((3,), 1.0, r"'odd' returns shape \(\); return 3 numbers"),
+        ((1,), (1.0,), r"'odd' returns shape \(1,\); return a plain number"),
+    ],
+)
+def test_a_term_that_is_not_what_it_declares_is_named(reach, shape, value, message):
+    odd = Observation("odd", lambda s: value, shape, "1", -1.0, 1.0)
+    env = TaskEnv(replace(reach, observations=(*reach.observations, odd)))
+    with pytest.raises(TaskError, match=message):
+        env.reset(seed=0)
+    env.close()
+
+
+def test_large_and_small_terms_keep_their_places(reach):
+    large = np.linspace(-1.0, 1.0, SMALL + 1)
+    terms = (
+        Observation("first", lambda s: 0.5, (1,), "1", -1.0, 1.0),
+        Observation("large", lambda s: large, (SMALL + 1,), "1", -1.0, 1.0),
+        Observation("last", lambda s: np.array((0.1, 0.2)), (2,), "1", -1.0, 1.0),
+    )
+    env = TaskEnv(replace(reach, observations=terms, goal=None))
+    observation, _ = env.reset(seed=0)
+    assert observation == pytest.approx([0.5, *large, 0.1, 0.2])
+    env.close()
 
 
 def test_a_task_without_a_goal_has_no_goal_variant():

@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("physai_envs.terms physai_envs.env",),
     ("physai_envs.home", "physai_envs.assembly", "physai_envs.mobility"),
     ("physai_envs physai_envs.registry",),
-    ("physai.policy physai.evaluate physai.view physai.export", "physai.catalog", "physai.twin"),
+    ("physai.policy physai.evaluate physai.demos physai.view physai.export", "physai.catalog", "physai.twin"),
     ("physai.train",),
     ("physai.cli physai.doctor",),
 )

@@ -274,7 +274,7 @@ def test_camera_offset_shifts_what_is_seen(env):
     _, info = env.reset(seed=3)
     offset = np.array([info["randomization"]["camera_x"], info["randomization"]["camera_y"], 0.0])
     assert np.abs(offset).max() > 1e-4
-    seen, true = np.array(tidy.seen(env.scene, "cube")), np.array(tidy.tip_to_cube(env.scene))
+    seen, true = np.array(tidy.seen_cube(env.scene)), np.array(tidy.tip_to_cube(env.scene))
     np.testing.assert_allclose(seen - true, offset, atol=1e-9)
 
 

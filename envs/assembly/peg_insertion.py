@@ -164,5 +164,6 @@ TASK = Task(
     reset=reset,
     success=inserted,
     failure=pressed_too_hard,
+    solved_at=0.98,
     camera=Camera(eye=(1.0, 0.45, 0.45), target=(0.48, 0.0, 0.12)),
 )

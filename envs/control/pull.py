@@ -65,10 +65,10 @@ class _ImpedanceController:
         n = self._joints = len(robot.joints)
         self._state = np.ones(2 * n + 1)
         self._gain = np.zeros((2 * n + 1, n))
-        self._gains = self._gain[: 2 * n].reshape(2, n, n)  # of position and of velocity, both symmetric
-        self._velocity_diagonal = self._gains[1].reshape(-1)[:: n + 1]
+        self._gains = self._gain[: 2 * n]  # of position, and below of velocity, both symmetric
+        self._velocity_diagonal = self._gains[n:].reshape(-1)[:: n + 1]
         self._joint_damping = law.joint_damping
-        self._least_effort = min(robot.effort)
+        self._least_effort, self._motors = min(robot.effort), robot.joints
         robot.body.follow()
 
     def reset(self) -> None:
@@ -78,10 +78,11 @@ class _ImpedanceController:
         robot, body = self.robot, self._body
         error = np.array((*command, *rotation_error(self._upright, robot.tip_pose[1])))
         jacobian = body.jacobian(robot.last_link, robot.tip_from_com, body.joint_positions)[:, self._columns]
-        weighted = jacobian.T * self._laws
-        np.matmul(weighted, jacobian, out=self._gains)
+        weighted = (jacobian.T * self._laws).reshape(-1, 6)
+        weighted.dot(jacobian, out=self._gains)
         self._velocity_diagonal -= self._joint_damping
-        self._gain[-1] = -(weighted[0].dot(error) + self._gains[0].dot(robot.joint_positions))
+        n = self._joints
+        self._gain[-1] = -(weighted[:n].dot(error) + self._gains[:n].dot(robot.joint_positions))
 
     def before_physics_step(self) -> None:
         state, n = self._state, self._joints
@@ -90,4 +91,4 @@ class _ImpedanceController:
         torques = state.dot(self._gain).tolist()
         if max(torques) > self._least_effort or min(torques) < -self._least_effort:
             torques = [min(max(torque, -most), most) for torque, most in zip(torques, self.robot.effort, strict=True)]
-        self._body.apply_torques(self.robot.joints, torques)
+        self._body.apply_torques(self._motors, torques)

@@ -104,10 +104,11 @@ class _TwistController:
             )
         )  # fmt: skip
         body = robot.body
-        jacobian = body.jacobian(robot.last_link, robot.tip_from_com, body.joint_positions)[:, self._columns]
+        # the columns of a tool's joints are zero, as those lie beyond the tip's link; to cut them off costs a copy
+        jacobian = body.jacobian(robot.last_link, robot.tip_from_com, body.joint_positions)
         # numpy's own solve checks its arguments for longer than this solves
         _, weights, _ = dposv(jacobian.dot(jacobian.T) + self._damping, twist)
-        rates = weights.dot(jacobian).tolist()
+        rates = weights.dot(jacobian).tolist()[self._columns]
         worst = max(map(abs, map(truediv, rates, robot.velocity_limit)))
         if worst > 1.0:  # slow down as a whole, so that the direction stays
             rates = [rate / worst for rate in rates]

@@ -77,10 +77,20 @@ def bin_to_cube(s: Scene) -> Vector:
     return subtract(s["cube"].position, s["bin"].position)
 
 
-def seen(s: Scene, body: str) -> Vector:
+def seen(s: Scene, to_body: Vector) -> Vector:
     """Vector from the tip to a body, as a camera reports it that stands beside where the robot believes [m], (3,)."""
-    x, y, z = subtract(s[body].position, s.robot.tip_position)
+    x, y, z = to_body
     return x + s.memory.camera_x, y + s.memory.camera_y, z
+
+
+def seen_cube(s: Scene) -> Vector:
+    """Vector from the tip to the cube's centre, as the camera reports it [m], (3,)."""
+    return seen(s, tip_to_cube(s))
+
+
+def seen_bin(s: Scene) -> Vector:
+    """Vector from the tip to the bin's origin, as the camera reports it [m], (3,)."""
+    return seen(s, subtract(s["bin"].position, s.robot.tip_position))
 
 
 @shared
@@ -196,9 +206,9 @@ TASK = Task(
     observations=(
         Observation("tip_position", terms.tip_position, (3,), "m", -1.2, 1.2, noise_std=0.0005),
         Observation("tip_velocity", terms.tip_velocity, (3,), "m/s", -1.0, 1.0, noise_std=0.005),
-        Observation("tip_to_cube", lambda s: seen(s, "cube"), (3,), "m", -1.5, 1.5, noise_std=0.0015),
+        Observation("tip_to_cube", seen_cube, (3,), "m", -1.5, 1.5, noise_std=0.0015),
         Observation("turn_of_cube", turn_of_cube, (2,), "1", -1.0, 1.0, frame="tool", noise_std=0.05),
-        Observation("tip_to_bin", lambda s: seen(s, "bin"), (3,), "m", -1.5, 1.5, noise_std=0.0015),
+        Observation("tip_to_bin", seen_bin, (3,), "m", -1.5, 1.5, noise_std=0.0015),
         Observation("gripper_width", terms.gripper_width, (1,), "m", 0.0, 0.1, frame="hand", noise_std=0.0002),
         Observation("gripper_speed", terms.gripper_speed, (1,), "m/s", -0.2, 0.2, frame="hand", noise_std=0.002),
         Observation("gripper_force", terms.gripper_force, (1,), "N", -50.0, 50.0, frame="hand", noise_std=0.3),

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from physai.cli import bundles, inventory, jobs, policies, training, tuning
+from physai.cli import bundles, demonstrations, inventory, jobs, policies, training, tuning
 from physai.errors import PhysaiError
 
 # What a command finds missing when only a smaller install is there, and the extra that brings it.
@@ -39,6 +39,7 @@ for command in (jobs.status, jobs.logs, jobs.stop):
     jobs_app.command()(command)
 
 app.command()(inventory.tasks)
+app.command()(demonstrations.demos)
 app.command()(training.train)
 app.command()(tuning.tune)
 app.command("eval")(policies.evaluate)
