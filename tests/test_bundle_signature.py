@@ -185,6 +185,15 @@ def test_champion_candidate_and_the_way_back(registry: Registry, bundle: Path, k
         registry.find("abcdef")
 
 
+def test_a_bundle_that_was_signed_later_is_signed_in_the_registry(tmp_path: Path, key: Ed25519PrivateKey) -> None:
+    store, folder = Registry(tmp_path / "registry"), save_bundle(tmp_path / "unsigned")
+    digest = store.add(folder, key)
+    assert load_bundle(store.find(digest)).approval is None
+    sign_bundle(folder, FOREVER, key)
+    assert store.add(folder, key) == digest
+    assert load_bundle(store.find(digest)).approval == FOREVER
+
+
 def test_the_log_of_the_registry_cannot_be_rewritten(registry: Registry, key: Ed25519PrivateKey) -> None:
     keys = {key_id(key.public_key()): key.public_key()}
     log = registry.folder / "log.jsonl"

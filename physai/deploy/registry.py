@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from physai.deploy.bundle import load_bundle
 from physai.deploy.files import canonical_json, read_folder, sha256, strict_json
-from physai.deploy.signature import Trust, envelope, open_envelope, utc_now
+from physai.deploy.signature import SIGNATURE, Trust, envelope, open_envelope, utc_now
 from physai.errors import BundleError
 
 CANDIDATE, CHAMPION, ROLLBACK = "candidate", "champion", "rollback"
@@ -83,6 +83,8 @@ class Registry:
         with self._changing():
             if not (self.objects / digest).exists():
                 self._store(bundle, digest)
+            elif (bundle / SIGNATURE).exists():  # the digest does not cover it: the same bundle, signed anew
+                self._replace(self.objects / digest / SIGNATURE, (bundle / SIGNATURE).read_bytes())
             self._point({CANDIDATE: digest}, "add", key)
         return digest
 
@@ -138,6 +140,12 @@ class Registry:
                 f"registry {self.folder} cannot be changed ({problem.strerror}); check the disk"
             ) from problem
 
+    def _replace(self, path: Path, data: bytes) -> None:
+        """Writes a file in one step; for a moment it lies beside the bundles, never in one."""
+        fresh = self.folder / f".{path.name}.{os.getpid()}"
+        fresh.write_bytes(data)
+        os.replace(fresh, path)
+
     def _point(self, changes: Mapping[str, str], event: str, key: Ed25519PrivateKey) -> None:
         """Writes the event first: a log that knows more than the aliases can be repaired, the reverse cannot."""
         lines = self._log.read_bytes().splitlines() if self._log.exists() else []
@@ -152,9 +160,7 @@ class Registry:
             stream.write(line + b"\n")
             stream.flush()
             os.fsync(stream.fileno())
-        fresh = self._aliases.with_name(f".{self._aliases.name}.{os.getpid()}")
-        fresh.write_bytes(canonical_json({**self.aliases(), **changes}))
-        os.replace(fresh, self._aliases)
+        self._replace(self._aliases, canonical_json({**self.aliases(), **changes}))
 
     def events(self, keys: Mapping[str, Ed25519PublicKey] | None = None) -> list[dict[str, Any]]:
         """Returns the log, checked: each line follows from the one before, and a known key has signed it.
