@@ -27,7 +27,9 @@ COLUMNS = 4  # of the picture of all
 
 def moment(name: str) -> Image.Image:
     """Returns what the camera of a task sees in the first test episode, with the shipped policy acting."""
-    record = json.loads((catalog.shipped_policies() / name / "run" / "evaluation.json").read_text(encoding="utf-8"))
+    record = json.loads(
+        (catalog.shipped_policies() / name / "evidence" / "evaluation.json").read_text(encoding="utf-8")
+    )
     policy, env = load_policy(name), registry.make(name, visual=True)
     task = env.unwrapped.task
     observation, _ = env.reset(seed=TEST_SEED_START)

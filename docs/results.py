@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
+from pathlib import Path
 
 import generate
 from rich.console import Console
 
 from physai import catalog
 from physai.evaluate import evaluate
+from physai.export.evidence import EVALUATION
+from physai.export.migrate import attach
 from physai_envs import registry
 
 EPISODES = 200
@@ -30,7 +34,9 @@ def main() -> int:
     for task in tasks:
         source = f"assets/policies/{catalog.slug(task)}"
         report = evaluate(source, episodes=EPISODES)
-        report.write(f"{source}/run/evaluation.json")
+        with tempfile.TemporaryDirectory() as records:
+            report.write(f"{records}/{EVALUATION}")
+            attach(Path(source), Path(records))
         sys.stdout.write(f"{catalog.slug(task)}: {catalog.shipped_success(catalog.slug(task))}\n")
         sys.stdout.flush()
         if not report.passed(task.solved_at):

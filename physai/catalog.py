@@ -134,7 +134,7 @@ def shipped_success(name: str) -> str:
 
 
 def _record(name: str) -> Path:
-    return shipped_policies() / name / "run" / "evaluation.json"
+    return shipped_policies() / name / "evidence" / "evaluation.json"
 
 
 def results(tasks: Iterable[Task]) -> Table:
@@ -162,7 +162,7 @@ def trained(name: str) -> str:
     """Returns in words how the policy that ships for a task was made, from the record of its run."""
     import yaml
 
-    run = shipped_policies() / name / "run"
+    run = shipped_policies() / name / "evidence"
     config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
     with (run / "progress.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

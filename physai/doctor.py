@@ -15,7 +15,7 @@ from pathlib import Path
 # Distributions a person needs for everything, by the extra that brings them; the first block is the base install.
 DISTRIBUTIONS = {
     "base": ("numpy", "pydantic", "PyYAML", "typer", "rich"),
-    "deploy": ("onnxruntime", "cryptography"),
+    "deploy": ("onnxruntime", "cryptography", "mcap"),
     "eval": ("gymnasium", "pybullet", "scipy", "matplotlib"),
     "train": (
         "stable-baselines3",

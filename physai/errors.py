@@ -54,6 +54,10 @@ class BundleError(PhysaiError):
     """Raised when an exported bundle is damaged, incomplete, or computes something else than it recorded."""
 
 
+class DeployError(PhysaiError):
+    """Raised when a robot cannot be run: it does not fit the policy, is too slow, or nothing may be armed."""
+
+
 class ExportError(PhysaiError):
     """Raised when a policy cannot be exported, or when the export differs from the policy it came from."""
 

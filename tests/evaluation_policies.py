@@ -18,7 +18,7 @@ from stable_baselines3 import A2C, PPO, SAC, TD3
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
-from physai.deploy.files import MANIFEST, canonical_json, describe
+from physai.deploy.files import MANIFEST, canonical_json, describe, read_folder
 from physai.export import export
 from physai.spec import PolicySpec
 from physai_envs import registry
@@ -129,12 +129,13 @@ def one_sentence(message: str) -> bool:
 def _exported(algorithm: str) -> dict[str, bytes]:
     with tempfile.TemporaryDirectory() as folder:
         out = export(save_run(Path(folder) / "run", algorithm=algorithm), Path(folder) / "bundle")
-        return {path.name: path.read_bytes() for path in out.iterdir()}
+        return read_folder(out)
 
 
 def save_bundle(folder: Path, algorithm: str = "ppo") -> Path:
     """Writes a bundle of the toy's policy; it is exported once in a process."""
     folder.mkdir(parents=True)
     for name, data in _exported(algorithm).items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(data)
     return folder

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from evaluation_policies import edit_manifest, flip_a_byte, one_sentence, save_b
 from evaluation_toys import SPEC
 
 from physai.deploy.bundle import load_bundle, spec_from_json, spec_to_json
-from physai.deploy.files import MANIFEST, canonical_json, describe
+from physai.deploy.files import MANIFEST, canonical_json, describe, read_folder
 from physai.errors import BundleError
 
 
@@ -29,7 +30,7 @@ def refused(folder: Path, words: str) -> None:
 
 def reseal(folder: Path) -> None:
     """Makes the digests right again, as somebody would who changes a bundle on purpose."""
-    files = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != MANIFEST}
+    files = {name: data for name, data in read_folder(folder).items() if name != MANIFEST}
     edit_manifest(folder, lambda manifest: manifest.update(files=describe(files)))
 
 
@@ -43,19 +44,14 @@ def test_an_intact_bundle_acts_within_its_limits(bundle: Path) -> None:
     assert commands[:, 1].max() > 2.0, "metres a second, not the policy's range"
 
 
-def test_run_record_of_a_shipped_policy_may_lie_beside(bundle: Path) -> None:
-    (bundle / "run").mkdir()
-    load_bundle(bundle)
-
-
-@pytest.mark.parametrize("name", ["policy.onnx", "golden.npz"])
+@pytest.mark.parametrize("name", ["policy.onnx", "golden.npz", "safety.json", "evidence/sbom.cdx.json"])
 @pytest.mark.parametrize("where", [0, 100, -1])
 def test_a_flipped_byte_is_found(bundle: Path, name: str, where: int) -> None:
     flip_a_byte(bundle / name, where)
     refused(bundle, f"{name} differs from its digest")
 
 
-@pytest.mark.parametrize("name", ["policy.onnx", "golden.npz"])
+@pytest.mark.parametrize("name", ["policy.onnx", "golden.npz", "safety.json"])
 def test_a_missing_file_is_named(bundle: Path, name: str) -> None:
     (bundle / name).unlink()
     refused(bundle, f"{name} is missing")
@@ -66,12 +62,17 @@ def test_a_missing_file_is_named(bundle: Path, name: str) -> None:
 def test_a_file_too_many_is_named(bundle: Path) -> None:
     (bundle / "notes.txt").write_text("hello")
     refused(bundle, r"notes\.txt is not listed")
+    (bundle / "notes.txt").rename(bundle / "evidence" / "more.txt")
+    refused(bundle, r"evidence/more\.txt is not listed")
+    (bundle / "evidence" / "more.txt").unlink()
+    (bundle / "evidence" / "link").symlink_to(bundle / "policy.onnx")
+    refused(bundle, r"evidence/link is neither a file nor a folder")
 
 
 def test_a_listed_name_outside_the_folder_is_refused(bundle: Path) -> None:
     (bundle.parent / "outside").write_bytes(b"x")
     edit_manifest(bundle, lambda manifest: manifest["files"].update(describe({"../outside": b"x"})))
-    refused(bundle, r"\.\./outside is missing")
+    refused(bundle, r"'\.\./outside'; it must be of the form")
 
 
 def test_a_cut_off_manifest(bundle: Path) -> None:
@@ -81,10 +82,12 @@ def test_a_cut_off_manifest(bundle: Path) -> None:
 
 def test_another_schema(bundle: Path) -> None:
     edit_manifest(bundle, lambda manifest: manifest.update(schema="physai-bundle/9"))
-    refused(bundle, "'physai-bundle/9' and this version reads 'physai-bundle/1'")
+    refused(bundle, "'physai-bundle/9' and this version reads 'physai-bundle/2'")
+    edit_manifest(bundle, lambda manifest: manifest.update(schema="physai-bundle/1"))
+    refused(bundle, "has no limits; `physai bundle migrate`")
 
 
-@pytest.mark.parametrize("field", ["policy", "files", "golden"])
+@pytest.mark.parametrize("field", ["policy", "files", "golden", "interface", "control", "intended_use"])
 def test_a_manifest_that_lacks_a_field(bundle: Path, field: str) -> None:
     edit_manifest(bundle, lambda manifest: manifest.pop(field))
     refused(bundle, f"lacks '{field}'")
@@ -92,13 +95,17 @@ def test_a_manifest_that_lacks_a_field(bundle: Path, field: str) -> None:
 
 def test_a_malformed_description(bundle: Path) -> None:
     edit_manifest(bundle, lambda manifest: manifest["policy"].update(colour="red"))
-    refused(bundle, "malformed.*colour")
+    refused(bundle, r"manifest\.json: policy has 'colour', which is not known there")
     edit_manifest(bundle, lambda manifest: manifest.update(policy={}))
-    refused(bundle, "malformed")
+    refused(bundle, "policy lacks 'action_delay_s'")
 
 
 def test_a_graph_for_another_robot(bundle: Path) -> None:
-    edit_manifest(bundle, lambda manifest: manifest["policy"]["observations"].pop())
+    def without_speed(manifest: dict[str, Any]) -> None:
+        manifest["policy"]["observations"].pop()
+        manifest["interface"]["observations"].pop("speed")
+
+    edit_manifest(bundle, without_speed)
     refused(bundle, r"the input of policy\.onnx is .*3.* and the policy declares .*2")
 
 
@@ -129,7 +136,7 @@ def test_golden_episodes_may_not_be_left_out(bundle: Path) -> None:
     refused(bundle, r"golden\.npz cannot be read")
     for tolerance in (0.5, None, float(0)):
         edit_manifest(bundle, lambda manifest, value=tolerance: manifest["golden"].update(tolerance=value))
-        refused(bundle, r"golden\.npz")
+        refused(bundle, r"golden: tolerance is")
 
 
 def test_folders_that_are_no_bundle(tmp_path: Path) -> None:

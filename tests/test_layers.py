@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("physai_envs.terms physai_envs.env",),
     ("physai_envs.home", "physai_envs.assembly", "physai_envs.mobility"),
     ("physai_envs physai_envs.registry",),
-    ("physai.policy physai.evaluate physai.demos physai.view physai.export", "physai.catalog"),
+    ("physai.policy physai.evaluate physai.demos physai.view physai.export", "physai.catalog", "physai.twin"),
     ("physai.train",),
     ("physai.cli physai.doctor", "physai.pytest_plugin"),
 )
@@ -125,7 +125,7 @@ def test_environments_need_only_spec_and_errors_of_physai() -> None:
 
 
 def test_deploy_needs_only_what_a_controller_has() -> None:
-    allowed = {"numpy", "onnxruntime", "cryptography"} | set(sys.stdlib_module_names)
+    allowed = {"numpy", "onnxruntime", "cryptography", "mcap", "zstandard"} | set(sys.stdlib_module_names)
     for module in [name for name in MODULES if within(name, {"physai.deploy"})] + sorted(LOWEST):
         for name in imports(module):
             ours = name in LOWEST or within(name, {"physai.deploy"})

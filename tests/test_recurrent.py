@@ -158,9 +158,12 @@ def test_an_exported_policy_remembers_and_forgets_as_the_policy_does(run, tmp_pa
 @pytest.mark.parametrize(
     ("memory", "said"),
     [
-        ([{"name": "hidden", "shape": [1, 1, 8]}], "the input of policy.onnx is"),
-        ([{"name": "hidden", "shape": [1, 1, 10**9]}], "sizes lie between 1 and 65536"),
-        (3, "must list names and shapes"),
+        (
+            [{"name": "hidden", "shape": [1, 1, 8], "dtype": "float32"}],
+            "initial_state.npz holds",
+        ),
+        ([{"name": "hidden", "shape": [1, 1, 10**9], "dtype": "float32"}], "must be at most 65536"),
+        (3, "memory is 3; it must be of type array"),
     ],
 )
 def test_a_manifest_that_says_another_memory_is_refused(run, tmp_path, memory, said):

@@ -25,19 +25,19 @@ def test_it_is_intact_and_for_this_task(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_was_trained_by_the_configuration_that_ships_and_nothing_else(name):
-    record = yaml.safe_load((shipped_policy(name) / "run" / "config.yaml").read_text())
+    record = yaml.safe_load((shipped_policy(name) / "evidence" / "config.yaml").read_text())
     shipped = RunConfig.load(f"{configs[0]}/{name}.yaml", []).model_dump(mode="json")
     for config in (record, shipped):
         for key in MINE:
             config.pop(key)
         config["rollout"].pop("actors")  # the result does not depend on them
     assert record == shipped
-    assert json.loads((shipped_policy(name) / "run" / "versions.json").read_text())["git_changed"] is False
+    assert json.loads((shipped_policy(name) / "evidence" / "versions.json").read_text())["git_changed"] is False
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_first_episodes_of_its_record_come_out_again(name):
-    record = json.loads((shipped_policy(name) / "run" / "evaluation.json").read_text())
+    record = json.loads((shipped_policy(name) / "evidence" / "evaluation.json").read_text())
     assert record["episodes"] >= 200
     assert record["seeds"]["start"] == 1_000_000
     report = evaluate(shipped_policy(name), episodes=20, workers=1, progress=False)

@@ -11,12 +11,12 @@ from typing import Annotated
 
 import typer
 
-from physai.cli import demonstrations, evaluation, inventory, jobs, policies, training, tuning
+from physai.cli import bundles, demonstrations, evaluation, inventory, jobs, policies, training, tuning
 from physai.errors import PhysaiError
 
 # What a command finds missing when only a smaller install is there, and the extra that brings it.
 EXTRAS = {
-    **dict.fromkeys(("onnxruntime", "cryptography"), "deploy"),
+    **dict.fromkeys(("onnxruntime", "cryptography", "mcap"), "deploy"),
     **dict.fromkeys(
         ("gymnasium", "imageio_ffmpeg", "matplotlib", "onnx", "onnxscript", "PIL", "pyarrow", "pybullet", "ray")
         + ("sb3_contrib", "scipy", "stable_baselines3", "tensorboard", "torch"),
@@ -32,7 +32,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 deploy_app = typer.Typer(help="What a controller does with an exported bundle.", no_args_is_help=True)
-deploy_app.command()(policies.verify)
+deploy_app.command()(bundles.verify)
+deploy_app.command()(bundles.run)
 jobs_app = typer.Typer(help="What runs on a cluster: status, logs, stop.", no_args_is_help=True)
 for command in (jobs.status, jobs.logs, jobs.stop):
     jobs_app.command()(command)
@@ -43,7 +44,8 @@ app.command()(training.train)
 app.command()(tuning.tune)
 app.command("eval")(evaluation.evaluate)
 app.command()(policies.view)
-app.command()(policies.export)
+app.command()(bundles.export)
+app.add_typer(bundles.app, name="bundle")
 app.add_typer(deploy_app, name="deploy")
 app.command()(jobs.submit)
 app.add_typer(jobs_app, name="jobs")

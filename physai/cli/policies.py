@@ -1,4 +1,4 @@
-"""Commands about a trained policy: view, export, deploy verify."""
+"""Commands about a trained policy: view."""
 
 from __future__ import annotations
 
@@ -35,23 +35,3 @@ def view(
 
     out = record or (run_folder(chosen) or Path()) / "rollout.mp4"
     typer.echo(run_recording(chosen, out, task=task, episodes=episodes, seed=seed, width=width, height=height))
-
-
-def export(
-    source: Source = None,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Bundle folder; default: bundle/ in the run.")] = None,
-    task: TaskOption = None,
-) -> None:
-    """Export a policy as a bundle. It is compared with the original before it is written."""
-    chosen = source or str(newest_run())
-    from physai.export import export as run_export
-
-    typer.echo(run_export(chosen, out or (run_folder(chosen) or Path()) / "bundle", task=task))
-
-
-def verify(bundle: Annotated[Path, typer.Argument(help="Bundle folder.")]) -> None:
-    """Check that a bundle is intact and computes what it recorded, as a controller does at start."""
-    from physai.deploy.bundle import load_bundle
-
-    load_bundle(bundle)
-    typer.echo(f"{bundle}: intact, and computes what it recorded")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,11 +13,9 @@ from physai.spec import PolicySpec
 
 MODEL = "policy.onnx"
 INPUT, OUTPUT = "observation", "command"
-LARGEST = 65_536  # of a memory's sizes: more is a mistake, or somebody who wants the memory of the controller
 NEXT = "next_"  # begins the name of an output that is an input of the next step
 
 Array = NDArray[Any]
-Shapes = Mapping[str, Sequence[int]]
 
 
 class Graph:
@@ -25,20 +23,25 @@ class Graph:
 
     Args:
         model: contents of ``policy.onnx``.
-        memory: shapes of what a recurrent policy remembers, by the names of the graph's inputs; zeros at first.
+        memory: what a recurrent policy remembers at first, by the names of the graph's inputs; a shape means zeros.
 
     Raises:
         ValueError: if onnxruntime cannot read the model.
     """
 
-    def __init__(self, model: bytes, memory: Shapes) -> None:
-        self.session, self.shapes = open_session(model), dict(memory)
+    def __init__(self, model: bytes, memory: Mapping[str, Sequence[int] | Array]) -> None:
+        self.session = open_session(model)
+        self.initial: dict[str, Array] = {
+            name: first if isinstance(first, np.ndarray) else np.zeros(tuple(first), np.float32)
+            for name, first in memory.items()
+        }
+        self.shapes = {name: first.shape for name, first in self.initial.items()}
         self._outputs = [OUTPUT, *(NEXT + name for name in self.shapes)]
         self.reset()
 
     def reset(self) -> None:
         """Forgets the episode so far."""
-        self._memory = {name: np.zeros(shape, np.float32) for name, shape in self.shapes.items()}
+        self._memory = dict(self.initial)
 
     def __call__(self, observation: Array) -> Array:
         """Returns the command (1, k) for an observation (1, m), and remembers."""
@@ -48,20 +51,9 @@ class Graph:
         return result
 
 
-def memory_from_json(parts: Any) -> dict[str, tuple[int, ...]]:
-    """Reads the shapes of a policy's memory out of a manifest, which lists them in the order of the graph.
-
-    Raises:
-        ValueError: if they are no shapes.
-    """
-    try:
-        shapes = {str(part["name"]): tuple(part["shape"]) for part in parts}
-    except (TypeError, KeyError) as problem:
-        raise ValueError(f"the memory of the policy is {parts!r}; it must list names and shapes") from problem
-    for name, shape in shapes.items():
-        if not all(isinstance(size, int) and 0 < size <= LARGEST for size in shape):
-            raise ValueError(f"the memory {name!r} has the shape {shape}; sizes lie between 1 and {LARGEST}")
-    return shapes
+def memory_from_json(parts: Iterable[Mapping[str, Any]]) -> dict[str, tuple[int, ...]]:
+    """Returns the shapes of a policy's memory out of a manifest that fits its schema, in the order of the graph."""
+    return {str(part["name"]): tuple(part["shape"]) for part in parts}
 
 
 def open_session(model: bytes) -> ort.InferenceSession:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 import tempfile
 from pathlib import Path
@@ -10,19 +9,34 @@ from typing import Any
 
 import numpy as np
 
-from physai.deploy.bundle import GOLDEN, GOLDEN_EPISODES, SCHEMA, load_bundle, spec_to_json
-from physai.deploy.files import MANIFEST, canonical_json, describe, sha256
-from physai.deploy.graph import INPUT, MODEL, NEXT, OUTPUT
+from physai.deploy.bundle import (
+    EVIDENCE,
+    GOLDEN,
+    GOLDEN_EPISODES,
+    INITIAL_STATE,
+    SCHEMA,
+    load_bundle,
+    spec_from_json,
+    spec_to_json,
+)
+from physai.deploy.files import MANIFEST, canonical_json, describe, sha256, write_arrays
+from physai.deploy.graph import INPUT, MODEL, NEXT, OUTPUT, Graph, memory_from_json
+from physai.deploy.safety import SAFETY
+from physai.deploy.signature import SIGNATURE
 from physai.errors import ExportError, StorageError
 from physai.evaluate.progress import Meter
 from physai.evaluate.provenance import versions
+from physai.export import evidence, limits
 from physai.export.graph import OPSET, export_graph, parameters
 from physai.export.parity import EPISODES, REFERENCE, TOLERANCE, Episode, Parity, compare
+from physai.export.reference import measure
 from physai.policy import CHECKPOINTS, SB3Policy, is_bundle, load_policy
 from physai_envs import registry
 
+VERSION = "1.0.0"  # of a policy that has no other
 
-def write_bundle(source: str | Path, out: Path, task: str | None = None) -> Path:
+
+def write_bundle(source: str | Path, out: Path, task: str | None = None, version: str = VERSION) -> Path:
     """Exports a policy to `out`; see `physai.export.export`."""
     check_target(out)
     with Meter("compare episodes", EPISODES) as meter:
@@ -34,10 +48,39 @@ def write_bundle(source: str | Path, out: Path, task: str | None = None) -> Path
         model = export_graph(policy)
         meter.advance(0, "playing")
         parity = compare(model, policy, meter)
-    files = {MODEL: model, GOLDEN: golden(parity.episodes[:GOLDEN_EPISODES])}
-    manifest = {**describe_policy(policy, model, parity), "files": describe(files)}
-    _place({**files, MANIFEST: canonical_json(manifest)}, out)
+        files = {MODEL: model, GOLDEN: golden(parity.episodes[:GOLDEN_EPISODES])}
+        records = evidence.from_folder(_run_of(policy), (policy.digest,))
+        core = {"version": version, "parent": None, **describe_policy(policy, model, parity)}
+        place(complete(core, files, records, meter), out)
     return out
+
+
+def complete(
+    core: dict[str, Any], files: dict[str, bytes], records: dict[str, bytes], meter: Meter
+) -> dict[str, bytes]:
+    """Returns all files of a bundle, measured in the training environment.
+
+    Args:
+        core: what the manifest says about the policy itself and where it comes from.
+        files: graph and golden episodes.
+        records: evidence that is there already.
+        meter: shows how far it is.
+    """
+    spec = spec_from_json(core["policy"])
+    memory = memory_from_json(core["model"].get("memory", []))
+    reference = measure(Graph(files[MODEL], memory), spec, core["task"], meter)
+    files = {
+        **files, **records, **evidence.from_task(spec),
+        **evidence.parts_list(core["name"], files[MODEL], core["model"]["algorithm"], core["producer"]),
+        SAFETY: canonical_json(limits.safety(spec, reference)),
+    }  # fmt: skip
+    if memory:
+        files[INITIAL_STATE] = write_arrays({name: np.zeros(shape, np.float32) for name, shape in memory.items()})
+    manifest = {
+        **core, "schema": SCHEMA, "intended_use": limits.intended_use(spec), "safety_rated": False,
+        "interface": limits.interface(spec, reference), "control": limits.control(spec), "files": describe(files),
+    }  # fmt: skip
+    return {**files, MANIFEST: canonical_json(manifest)}
 
 
 def check_target(out: Path) -> None:
@@ -51,24 +94,22 @@ def check_target(out: Path) -> None:
     if not out.is_dir():
         raise ExportError(f"{out} is a file; name a folder for the bundle")
     names = {path.name for path in out.iterdir()}
-    foreign = sorted(names - {MODEL, GOLDEN, MANIFEST})
+    foreign = sorted(names - {MODEL, GOLDEN, MANIFEST, SAFETY, SIGNATURE, INITIAL_STATE, EVIDENCE})
     if names and (foreign or not is_bundle(out)):
         what = f"holds {foreign[0]}, which is no part of a bundle" if foreign else "is no bundle"
         raise ExportError(f"{out} {what}, and would be replaced; name another folder, or remove it first")
 
 
 def describe_policy(policy: SB3Policy, model: bytes, parity: Parity) -> dict[str, Any]:
-    """Returns the manifest without its table of files. It holds no time and no path, so equal exports are equal."""
+    """Returns what a manifest says about the policy itself, without a time or a path: equal exports are equal."""
     spec = policy.spec
     number = "int64" if spec.discrete else "float32"
     recorded = parity.episodes[:GOLDEN_EPISODES]
     kept = [{"name": name, "shape": list(shape), "dtype": "float32"} for name, shape in policy.memory.items()]
     return {
-        "schema": SCHEMA,
         "name": registry.slug(spec.task),
         "task": policy.task,
         "policy": spec_to_json(spec),
-        "control_hz": spec.control_hz,
         "model": {
             "file": MODEL,
             "algorithm": policy.algorithm,
@@ -102,15 +143,19 @@ def describe_policy(policy: SB3Policy, model: bytes, parity: Parity) -> dict[str
 
 def lineage(policy: SB3Policy) -> dict[str, str | None]:
     """Returns where the policy came from: names and digests."""
-    source = Path(policy.source)
-    facts: dict[str, str | None] = {"run": None, "checkpoint": source.name, "config_sha256": None}
+    facts: dict[str, str | None] = {"run": None, "checkpoint": Path(policy.source).name, "config_sha256": None}
     facts["checkpoint_sha256"] = policy.digest
-    if source.parent.name == CHECKPOINTS:
-        run = source.resolve().parent.parent
+    if (run := _run_of(policy)) is not None:
         facts["run"] = f"{run.parent.name}/{run.name}"
         if (run / "config.yaml").is_file():
             facts["config_sha256"] = sha256((run / "config.yaml").read_bytes())
     return facts
+
+
+def _run_of(policy: SB3Policy) -> Path | None:
+    """The run folder of a policy that comes out of one on this machine."""
+    source = Path(policy.source)
+    return source.resolve().parent.parent if source.parent.name == CHECKPOINTS else None
 
 
 def golden(episodes: tuple[Episode, ...]) -> bytes:
@@ -119,12 +164,16 @@ def golden(episodes: tuple[Episode, ...]) -> bytes:
     for index, episode in enumerate(episodes):
         arrays[f"observations_{index}"] = episode.observations
         arrays[f"commands_{index}"] = episode.commands
-    stream = io.BytesIO()
-    np.savez(stream, allow_pickle=False, **arrays)
-    return stream.getvalue()
+    return write_arrays(arrays)
 
 
-def _place(files: dict[str, bytes], out: Path) -> None:
+def place(files: dict[str, bytes], out: Path) -> None:
+    """Writes a bundle that loads, in one step; what was there before is replaced.
+
+    Raises:
+        BundleError: if it would not load; nothing has changed then.
+        StorageError: if it cannot be written.
+    """
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         # Beside the target, so that the rename stays within one file system; the dot hides it from every search.
@@ -132,6 +181,7 @@ def _place(files: dict[str, bytes], out: Path) -> None:
             fresh, old = Path(scratch) / out.name, Path(scratch) / "old"
             fresh.mkdir()
             for name, data in files.items():
+                (fresh / name).parent.mkdir(exist_ok=True)
                 (fresh / name).write_bytes(data)
             load_bundle(fresh)
             if out.exists():

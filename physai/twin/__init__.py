@@ -1,0 +1,1 @@
+"""A simulated cell in a process of its own, with its own clock: to the runtime, it is a robot."""
