@@ -17,8 +17,9 @@ import toys
 from physai.config import RunConfig
 from physai.errors import CheckpointError, ConfigError, StorageError
 from physai.policy import load_policy
-from physai.train.checkpoint import CheckpointStore
+from physai.train.checkpoint import CheckpointStore, pack_state, unpack_state
 from physai.train.figures import Figures
+from physai.train.fragment import EnvState
 from physai.train.run_dir import RunFolder
 
 
@@ -77,6 +78,27 @@ def damage(file: Path) -> None:
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 1
     file.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize("choices", [False, True])
+@pytest.mark.parametrize("remembers", [False, True])
+def test_states_come_back_as_they_were_packed(choices, remembers):
+    def env(length: int) -> EnvState:
+        actions = np.arange(length) if choices else np.full((length, 2), length, np.float32)
+        memory = np.full((4, 1, 3), length, np.float32) if remembers else None
+        return EnvState(1, 100 + length, {"difficulty": 0.5}, actions, np.full(3, length, np.float32), memory)
+
+    groups = {3: (env(0), env(5)), 1: (env(2), env(0))}
+    counters, back = unpack_state(pack_state({"iteration": 7}, groups))
+    assert counters == {"iteration": 7} and list(back) == [3, 1]
+    for group, envs in groups.items():
+        for was, is_ in zip(envs, back[group], strict=True):
+            assert (was.episode, was.seed, was.options) == (is_.episode, is_.seed, is_.options)
+            assert (was.memory is None) == (is_.memory is None)
+            for name in ("actions", "observation", "memory"):
+                before, after = getattr(was, name), getattr(is_, name)
+                assert before is after or (before.dtype == after.dtype and np.array_equal(before, after))
+    assert unpack_state(pack_state({}, {})) == ({}, {})
 
 
 def test_a_damaged_checkpoint_costs_itself_and_the_run_goes_on_from_the_one_before(tmp_path, caplog):

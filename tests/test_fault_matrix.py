@@ -1,7 +1,4 @@
-"""Whatever is killed, whenever: the run finishes, loses at most one checkpoint interval, and ends with the same bits.
-
-A row for a rank beside the first belongs into `WHO`, with the title of its process in `disturb`.
-"""
+"""Whatever is killed, whenever: the run ends with the same bits, and loses at most one checkpoint interval."""
 
 from __future__ import annotations
 
@@ -16,7 +13,10 @@ import pytest
 import ray
 import toys
 from clusters import TESTS, Beside, Stall, add, cluster, remove, until
+from ranks import Ranks
 from test_checkpoint import everything
+from test_learners import run_together
+from test_learners_on_ray import learners
 from test_train_on_ray import processes_of
 
 from physai.config import RunConfig
@@ -26,7 +26,8 @@ from physai.train.driver import train
 pytestmark = pytest.mark.ray
 TASK = "toys:Staged-v0"
 PHASES = ("collecting", "updating", "checkpointing")
-WHO = ("actor", "learner", "node", "driver")
+WHO = ("actor", "learner", "other rank", "node", "driver")
+LEARNERS = {"learner": 1, "other rank": 2}
 IN_MAKE_TEST = {("actor", "collecting"), ("node", "updating"), ("driver", "checkpointing")}
 CELLS = [
     pytest.param(who, phase, marks=() if (who, phase) in IN_MAKE_TEST else pytest.mark.slow)
@@ -49,6 +50,14 @@ def undisturbed(tmp_path_factory):
     return everything(toys.learn(toys.small(TASK, storage=str(tmp_path_factory.mktemp("undisturbed")))))
 
 
+@pytest.fixture(scope="module")
+def undisturbed_by_two(tmp_path_factory):
+    """What two learners end with: another rounding, so other bits."""
+    with Ranks(2, tmp_path_factory.mktemp("ranks")) as two:
+        values = toys.small(TASK, storage=str(tmp_path_factory.mktemp("undisturbed_by_two")))
+        return two(run_together, values)[0]["everything"]
+
+
 DRIVER = """
 import os, sys, ray, toys
 toys.stage()
@@ -59,23 +68,28 @@ train(RunConfig.model_validate(toys.small("toys:Staged-v0", storage=sys.argv[2])
 """
 
 
-def disturb(nodes, who: str, process: int) -> None:
+def disturb(nodes, who: str, process: int, run: Path) -> None:
     """Kills it; `process` is the one that is held in the phase."""
     if who == "node":
         remove(nodes, next(iter(nodes.worker_nodes)))
         add(nodes, 1)
         return
-    title = {"actor": "RolloutActor", "learner": "RayTrainWorker"}[who]
-    living = processes_of(nodes.folder, title)
-    os.kill(process if process in living else living[0], signal.SIGKILL)
+    if who == "other rank":
+        victim = learners(nodes.folder, run)[1]
+    else:
+        living = processes_of(nodes.folder, {"actor": "RolloutActor", "learner": "RayTrainWorker"}[who])
+        victim = process if process in living else living[0]
+    os.kill(victim, signal.SIGKILL)
 
 
 def run_and_disturb(nodes, who: str, phase: str, storage: Path) -> Path:
-    stall = Stall(nodes.folder, phase, storage / "staged" / "run" / "checkpoints" / BEFORE)
-    values = toys.small(TASK, storage=str(storage), learner={"workers": int(who == "learner"), "max_failures": 2})
+    run = storage / "staged" / "run"
+    held = "updating beside the first" if (who, phase) == ("other rank", "updating") else phase
+    stall = Stall(nodes.folder, held, run / "checkpoints" / BEFORE)
+    values = toys.small(TASK, storage=str(storage), learner={"workers": LEARNERS.get(who, 0), "max_failures": 2})
     training = Beside(lambda: train(RunConfig.model_validate(values), quiet=True))
     try:
-        disturb(nodes, who, stall.reached())
+        disturb(nodes, who, stall.reached(), run)
     finally:
         stall.go()
     return training.result()
@@ -99,7 +113,7 @@ def kill_driver(nodes, phase: str, storage: Path) -> Path:
 
 
 @pytest.mark.parametrize(("who", "phase"), CELLS)
-def test_a_run_survives(nodes, undisturbed, tmp_path, who, phase):
+def test_a_run_survives(nodes, request, tmp_path, who, phase):
     run = kill_driver(nodes, phase, tmp_path) if who == "driver" else run_and_disturb(nodes, who, phase, tmp_path)
     assert not (nodes.folder / "stall").exists()  # the phase was reached, and something was killed in it
     rows = list(csv.DictReader((run / "progress.csv").open(newline="", encoding="utf-8")))
@@ -110,7 +124,8 @@ def test_a_run_survives(nodes, undisturbed, tmp_path, who, phase):
     assert not list((run / "checkpoints").glob(".*"))
     values = toys.small(TASK, storage=str(tmp_path))
     values["stop"]["steps"] = 1  # nothing is left to do
-    assert everything(toys.learn(values)) == undisturbed
+    undisturbed = "undisturbed_by_two" if LEARNERS.get(who) == 2 else "undisturbed"
+    assert everything(toys.learn(values)) == request.getfixturevalue(undisturbed)
 
 
 def test_nothing_of_the_runs_is_left_in_the_cluster(nodes):

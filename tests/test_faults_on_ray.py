@@ -113,14 +113,13 @@ def test_lost_answers_and_packages_are_made_again_and_counted(one_ray, monkeypat
         assert "waiting: Ray's object store is full" in fleet._board.phases
         monkeypatch.setattr(ray, "put", put)
         lost = ObjectLostError("00", None, "")
-        errors = iter([lost, RayTaskError("do", "", lost)])  # of an answer; of the package, in the actor
+        errors = [lost, RayTaskError("do", "", lost)]  # of an answer; of the package, in the actor
         get, before = ray.get, fleet._packed
 
-        def get_what_is_there(reference):
-            error = next(errors, None)
-            if error is not None:
-                raise error
-            return get(reference)
+        def get_what_is_there(wanted):
+            if errors:
+                raise errors[0] if isinstance(wanted, list) else errors.pop(0)
+            return get(wanted)
 
         monkeypatch.setattr(ray, "get", get_what_is_there)
         again = fleet.finish(lambda: None)
@@ -143,3 +142,20 @@ def test_a_fleet_whose_actors_never_come_back_says_so(one_ray):
     with pytest.raises(ClusterError, match=r"no rollout actor has been there for \d+ s"):
         fleet.finish(lambda: None)
     assert any("no rollout actor is left; waiting up to 1 s" in phase for phase in board.phases)
+
+
+def test_what_goes_wrong_while_jobs_are_handed_out_is_raised_to_who_waits_for_them(one_ray):
+    config, package = parts()
+
+    class Broken:
+        def members(self):
+            raise error
+
+    crew = Broken()
+    crew.members = dict
+    fleet = RayFleet(crew, config, Silent())
+    del crew.members
+    for error in (ClusterError("once"), ClusterError("again")):
+        fleet.start("sample", package, [Job(0, 0, None)])
+        with pytest.raises(ClusterError, match=str(error)):
+            fleet.finish(lambda: None)

@@ -6,7 +6,7 @@ import pytest
 import toys
 
 from physai.config import RunConfig
-from physai.train.placement import Node, missing, room
+from physai.train.placement import Node, NoticeBoard, missing, room
 
 
 def added(rooms: dict[str, int], there: dict[str, int], wanted: int) -> dict[str, int]:
@@ -35,3 +35,10 @@ def test_what_is_lost_with_one_node_is_started_on_the_others_and_nobody_moves():
 def test_learners_keep_a_core_for_each_gpu(cores, gpus, workers, left):
     config = RunConfig.model_validate(toys.small(learner={"workers": workers}))
     assert room(Node("id", "name", cores, gpus), config) == left
+
+
+def test_the_notice_board_repeats_nothing_and_has_nothing_after_a_restart():
+    board = NoticeBoard()
+    assert board.number() == 0 and board.read(0) is None and board.read(3) is None
+    board.post(3, {"a": "handle"})
+    assert board.number() == 3 and board.read(2) == (3, {"a": "handle"}) and board.read(3) is None

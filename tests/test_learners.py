@@ -15,11 +15,11 @@ from physai.errors import StorageError
 from physai.train import seeding
 from physai.train.algorithms.ppo import build
 from physai.train.behaviour import Package
-from physai.train.checkpoint import CheckpointStore
+from physai.train.checkpoint import CheckpointStore, unpack_state
 from physai.train.collective import Collective
 from physai.train.driver import inspect
 from physai.train.normalizer import RunningNormalizer
-from physai.train.rollout import Job, RolloutWorker
+from physai.train.rollout import Job, RolloutWorker, digest
 
 UPDATES = 4
 
@@ -142,7 +142,9 @@ def run_together(values: dict, stop_on: str = "", stop_rank: int = 0) -> dict:
     together = collective()
     toys.stop_on = stop_on if together.rank == stop_rank else ""
     learner = toys.learn(values, collective=together)
+    own = together.shard(learner.config.rollout.groups)
     return {
+        "groups": {group: digest(learner.groups[group]) for group in own if group in learner.groups},
         "everything": everything(learner), "weights": learner.model.weights(), "stopped": learner.outcome.stopped,
         "iteration": learner.iteration, "moments": learner.normalizer.observation_moments.mean, "best": learner.best,
         "episodes": list(learner.model.ep_info_buffer), "lines": learner.board.lines,
@@ -161,6 +163,14 @@ def test_a_run_of_two_learners_is_that_of_one(two, tmp_path):
     assert tables[0][0] == tables[1][0] and len(tables[0]) == len(tables[1])
     kept = [CheckpointStore(tmp_path / where / "target/run/checkpoints", 3).names() for where in ("alone", "two")]
     assert kept[0] == kept[1]
+
+
+def test_a_checkpoint_holds_the_groups_of_all_learners_as_they_stand(two, tmp_path):
+    first, second = two(run_together, toys.small(storage=str(tmp_path)))
+    newest = CheckpointStore(tmp_path / "target/run/checkpoints", 3).newest()
+    _, groups = unpack_state(newest.files["state.npz"])
+    assert [*first["groups"], *second["groups"]] == [0, 1] == list(groups)
+    assert {group: digest(state) for group, state in groups.items()} == {**first["groups"], **second["groups"]}
 
 
 def test_statistics_have_the_same_bits_for_any_number_of_learners(two, tmp_path):

@@ -130,7 +130,7 @@ def stall(phase: str) -> None:
     """
     folder = Path(os.environ.get("PHYSAI_TOY_STALL", "/nowhere"))
     try:
-        wanted, path = (folder / "stall").read_text().split()
+        wanted, _, path = (folder / "stall").read_text().rpartition(" ")
         if wanted != phase or not Path(path).exists():
             return
         with (folder / "reached.partial").open("x") as file:
@@ -162,7 +162,8 @@ def stage() -> None:
         return
 
     def checking(learner: Any) -> None:
-        stall("updating")  # parameters have changed, and nobody has counted it yet
+        # Parameters have changed, and nobody has counted it yet.
+        stall("updating" if learner.collective.leader else "updating beside the first")
         check(learner)
 
     def writing(path: Path, data: bytes) -> None:

@@ -160,34 +160,41 @@ def unpack_arrays(data: bytes) -> dict[str, NDArray[Any]]:
 
 
 def pack_state(state: Mapping[str, Any], groups: Mapping[int, GroupState]) -> bytes:
-    """Returns counters (JSON) and the states of groups as a numpy archive without pickle."""
+    """Returns counters (JSON) and the states of groups as a numpy archive without pickle.
+
+    What all environments have is one array, one after the other: an entry for each would be thousands in a large run,
+    and the learner waits for them.
+    """
+    envs = [env for group in groups.values() for env in group]
     described: dict[str, Any] = {**state, "groups": {}}
-    arrays: dict[str, NDArray[Any]] = {}
-    for group, envs in groups.items():
+    for group, members in groups.items():
         described["groups"][str(group)] = [
-            {"episode": env.episode, "seed": env.seed, "options": dict(env.options)} for env in envs
+            {"episode": env.episode, "seed": env.seed, "options": dict(env.options), "length": len(env.actions)}
+            for env in members
         ]
-        for e, env in enumerate(envs):
-            arrays[f"actions/{group}/{e}"], arrays[f"observation/{group}/{e}"] = env.actions, env.observation
-            if env.memory is not None:
-                arrays[f"memory/{group}/{e}"] = env.memory
+    arrays: dict[str, NDArray[Any]] = {}
+    if envs:
+        arrays["actions"] = np.concatenate([env.actions for env in envs])
+        arrays["observation"] = np.stack([env.observation for env in envs])
+        memories = [env.memory for env in envs if env.memory is not None]
+        if memories:
+            arrays["memory"] = np.stack(memories)
     return pack_arrays({"json": np.frombuffer(json.dumps(described).encode(), np.uint8), **arrays})
 
 
 def unpack_state(data: bytes) -> tuple[dict[str, Any], dict[int, GroupState]]:
     """Restores what `pack_state` returned."""
-    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        state = json.loads(arrays["json"].tobytes())
-        groups = {
-            int(group): tuple(
-                EnvState(
-                    **env,
-                    actions=arrays[f"actions/{group}/{e}"],
-                    observation=arrays[f"observation/{group}/{e}"],
-                    memory=arrays.get(f"memory/{group}/{e}"),
-                )
-                for e, env in enumerate(envs)
-            )
-            for group, envs in state.pop("groups").items()
-        }
+    arrays = unpack_arrays(data)
+    state = json.loads(arrays["json"].tobytes())
+    described = state.pop("groups")
+    lengths = [env.pop("length") for group in described.values() for env in group]
+    pieces = iter(np.split(arrays["actions"], np.cumsum(lengths)[:-1]) if lengths else ())
+    observations, memories = iter(arrays.get("observation", ())), iter(arrays.get("memory", ()))
+    groups = {
+        int(group): tuple(
+            EnvState(**env, actions=next(pieces), observation=next(observations), memory=next(memories, None))
+            for env in envs
+        )
+        for group, envs in described.items()
+    }
     return state, groups

@@ -65,6 +65,17 @@ class Collective:
             return [value]
         return self._meet(value, None)
 
+    def report(self, value: bytes) -> list[bytes]:
+        """Hands bytes to the leader, who returns those of all ranks; the others nothing.
+
+        It follows a `gather` at once, so that nobody can end the run in between.
+        """
+        if self.size == 1:
+            return [value]
+        told = [b""] * self.size if self.leader else None
+        dist.gather_object(value, told, group=self._meetings)
+        return told or []
+
     def end(self, error: Exception) -> None:
         """Ends the run on all ranks: their next `gather` raises `error`. Does nothing where it was raised by one."""
         if self.size > 1 and not self._over:

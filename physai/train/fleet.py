@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import heapq
 import logging
 import math
+import threading
 import time
 import uuid
 from collections import defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +31,7 @@ SAME_PLACE = 2  # watched tries that end in the same call: a pure function will 
 # An actor that is lost again without having done a job waits, each time twice as long; then it is left out for good.
 BACK_OFF_S, LONGEST_BACK_OFF_S, MOST_LOSSES = 1.0, 60.0, 10
 WITNESS_S = MEET_S = 10.0
+LINGER_S = 0.01  # after the first answer, for others: with hundreds of actors, to look at all for each of them adds up
 STORAGE_ERRORS = (ObjectLostError, ObjectStoreFullError, OutOfDiskError)
 log = logging.getLogger("physai")
 
@@ -74,13 +77,15 @@ class RayFleet:
         self._answers: dict[int, Any] = {}
         self._witness: ActorHandle | None = None
         self._alive_at = time.monotonic()
+        self._handing: threading.Thread | None = None
+        self._problem: Exception | None = None  # of that thread
         self._update()
         self._meet()
 
     @property
     def workers(self) -> int:
         """Actors that work now, and one if there is none."""
-        return max(1, sum(member.started for member in self._members.values()))
+        return max(1, sum(member.started for member in list(self._members.values())))
 
     @property
     def crashes(self) -> Sequence[Crash]:
@@ -90,19 +95,39 @@ class RayFleet:
     # ---- jobs ------------------------------------------------------------------------------------
 
     def start(self, method: str, package: Package, jobs: Sequence[Any]) -> None:
-        """Puts the package into the object store once, and gives every actor its first jobs.
+        """Puts the package into the object store once, and begins to give every actor its first jobs.
+
+        They are given in a thread: a call takes a quarter of a millisecond, and the learner has better things to do
+        than to make a thousand of them.
 
         Raises:
             ClusterError: if the object store stays full.
         """
+        self._handed_out()
         self._method, self._package, self._jobs = method, package, list(jobs)
         self._todo, self._answers = deque(range(len(jobs))), {}
         self._attempts, self._places = {}, {}
         self._findings.begin(package)
         self._alive_at = time.monotonic()
         self._put()
-        self._update()
-        self._assign()
+        self._handing = threading.Thread(target=self._hand_out, daemon=True)
+        self._handing.start()
+
+    def _hand_out(self) -> None:
+        try:
+            self._update()
+            self._assign()
+        except Exception as error:
+            self._problem = error
+
+    def _handed_out(self) -> None:
+        """Waits until the first jobs are given; raises what went wrong there."""
+        if self._handing is not None:
+            self._handing.join()
+            self._handing = None
+        problem, self._problem = self._problem, None
+        if problem is not None:
+            raise problem
 
     def finish(self, waiting: Callable[[], None]) -> list[Any]:
         """Waits for all answers.
@@ -112,6 +137,7 @@ class RayFleet:
             SimulationError: if an episode takes down its actors and is not for the quarantine, or if it is full.
             ClusterError: if a job takes down every actor that tries it, or no actor is there for too long.
         """
+        self._handed_out()
         looked = 0.0
         while len(self._answers) < len(self._jobs):
             if not self._starving():
@@ -119,8 +145,10 @@ class RayFleet:
             self._update()
             self._assign()
             done = self._wait()
-            for member in [m for m in self._members.values() if m.ping in done or (m.given and m.given[0][0] in done)]:
-                self._look_at(member, done)
+            told = [m for m in self._members.values() if m.ping in done or (m.given and m.given[0][0] in done)]
+            fetched = _fetch([m.given[0][0] for m in told if m.given and m.given[0][0] in done])
+            for member in told:
+                self._look_at(member, done, fetched)
             if time.monotonic() - looked > POLL_S:
                 looked = time.monotonic()
                 self._look_for_silence()
@@ -132,8 +160,9 @@ class RayFleet:
         if not waited:
             time.sleep(POLL_S)
             return set()
-        ray.wait(waited, num_returns=1, timeout=POLL_S)
-        return set(ray.wait(waited, num_returns=len(waited), timeout=0)[0])
+        if not ray.wait(waited, num_returns=1, timeout=POLL_S)[0]:
+            return set()
+        return set(ray.wait(waited, num_returns=len(waited), timeout=LINGER_S)[0])
 
     def _put(self) -> None:
         ends, pause = time.monotonic() + self._patience_s, BACK_OFF_S
@@ -169,11 +198,12 @@ class RayFleet:
         for left in at_home.values():
             rest.extend(left)
         self._todo = deque(sorted(rest))
-        while self._todo:
-            member = min(ready, key=lambda member: len(member.given))
-            if len(member.given) >= depth:
-                return
-            self._give(member, self._todo.popleft())
+        free = [(len(member.given), place) for place, member in enumerate(ready) if len(member.given) < depth]
+        heapq.heapify(free)
+        while self._todo and free:  # always to who has least
+            count, place = free[0]
+            self._give(ready[place], self._todo.popleft())
+            heapq.heapreplace(free, (count + 1, place)) if count + 1 < depth else heapq.heappop(free)
 
     def _give(self, member: _Member, number: int) -> None:
         if not member.given:
@@ -183,7 +213,8 @@ class RayFleet:
             watched = uuid.uuid4().hex
             witness = self._witnessed(), watched
         skip = self._findings.skip(number)
-        reference = member.handle.do.remote(self._method, self._packed, self._jobs[number], skip, witness)
+        rare = (skip, witness) if skip or witness else ()  # each argument is pickled by itself
+        reference = member.handle.do.remote(self._method, self._packed, self._jobs[number], *rare)
         member.given.append((reference, number, watched))
         if self._method == "sample":
             self._homes[number] = member.name
@@ -206,13 +237,13 @@ class RayFleet:
         if pings:
             done = set(ray.wait(pings, num_returns=len(pings), timeout=MEET_S)[0])
             for member in self._members.values():
-                self._look_at(member, done)
+                self._look_at(member, done, {})
 
     def _ready(self) -> list[_Member]:
         now = time.monotonic()
         return [member for member in self._members.values() if member.started and now >= member.retry_at]
 
-    def _look_at(self, member: _Member, done: set[Any]) -> None:
+    def _look_at(self, member: _Member, done: set[Any], fetched: Mapping[Any, Any]) -> None:
         if member.ping is not None and member.ping in done:
             reference, member.ping = member.ping, None
             try:
@@ -224,7 +255,7 @@ class RayFleet:
             return
         reference, number, _ = member.given[0]
         try:
-            answer = ray.get(reference)
+            answer = fetched[reference] if reference in fetched else ray.get(reference)
         except RayTaskError as error:
             self._raised(member, number, error)
         except STORAGE_ERRORS as error:
@@ -357,3 +388,11 @@ class RayFleet:
             return False
         self._board.phase(f"no rollout actor is left; waiting up to {self._patience_s:g} s for one")
         return True
+
+
+def _fetch(references: list[Any]) -> dict[Any, Any]:
+    """Returns answers, all in one request; none if one of them is a failure, which has to be looked at by itself."""
+    try:
+        return dict(zip(references, ray.get(references), strict=True))
+    except RayError:
+        return {}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 
 from physai.config import RunConfig
 from physai.errors import CheckpointError, ClusterError, PhysaiError
-from physai.train import seeding, state, warm_start
+from physai.train import garbage, seeding, state, warm_start
 from physai.train.algorithms.registry import Algorithm, build
 from physai.train.behaviour import Package
 from physai.train.collective import Collective
@@ -71,7 +72,8 @@ class Learner:
         )
         shape = (gym.spaces.flatdim(interface.observation_space),)
         self.normalizer = RunningNormalizer(config.normalizer, config.algorithm.gamma, shape)
-        self.groups: dict[int, GroupState] = {}
+        self.groups: dict[int, GroupState] = {}  # those of this rank as they stand now
+        self._elsewhere: Sequence[bytes] = ()  # the leader has those of all ranks, and looks when it saves
         self.iteration = 0  # complete ones
         self.version = 0  # of policy and statistics
         self.measured_at = 0  # steps at the last measurement
@@ -107,7 +109,8 @@ class Learner:
         torch.set_num_threads(self.config.learner.threads)
         try:
             self._begin()
-            self._iterate()
+            with garbage.imports_left_out():
+                self._iterate()
             if self.measured_at != self.steps:
                 self._measure()
             self.save()
@@ -243,19 +246,29 @@ class Learner:
         """Tells the other learners of this one's fragments, and hears of theirs."""
         fleet = self.fleet
         counts = dropped, fleet.restarts, fleet.redone
+        own = {fragment.group: fragment.state for fragment in fragments}
         shares = self.collective.gather(([Summary.of(f) for f in fragments], fleet.crashes, counts))
+        if self.collective.size > 1:
+            self._elsewhere = self.collective.report(pickle.dumps(own))
+        self.groups |= own
         all_dropped, restarts, redone = zip(*(counts for _, _, counts in shares), strict=True)
         self.dropped, self.restarts, self.redone = self.dropped + sum(all_dropped), sum(restarts), sum(redone)
         self._note([crash for _, crashes, _ in shares for crash in crashes])
         told = [summary for summaries, _, _ in shares for summary in summaries]
         for summary in told:
-            self.groups[summary.group] = summary.state
             if not summary.reproducible:
                 self.board.say(
                     f"note: {self.config.task} did not come back to where it was when its actions were played again, "
                     "so this run cannot be repeated bit for bit"
                 )
         return told
+
+    def all_groups(self) -> dict[int, GroupState]:
+        """Returns where the groups of all ranks stand; the leader alone knows."""
+        for told in self._elsewhere:
+            self.groups |= pickle.loads(told)
+        self._elsewhere = ()
+        return dict(sorted(self.groups.items()))
 
     # ---- learning --------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ is lost would wait for a place on a full one, and nobody would see that it does.
 
 from __future__ import annotations
 
+import heapq
 import logging
 import os
 import sys
@@ -73,14 +74,18 @@ def missing(rooms: Mapping[str, int], there: Mapping[str, int], wanted: int) -> 
         there: how many each node has.
         wanted: how many there should be.
     """
-    counts, added = Counter({node: there.get(node, 0) for node in rooms}), []
+    counts = Counter({node: there.get(node, 0) for node in rooms})
+    free = [(counts[node] / rooms[node], -rooms[node], node) for node in rooms if counts[node] < rooms[node]]
+    heapq.heapify(free)
+    added: list[str] = []
     for _ in range(min(wanted, sum(rooms.values())) - sum(counts.values())):
-        free = [node for node in rooms if counts[node] < rooms[node]]
         if not free:
             break
-        node = min(free, key=lambda node: (counts[node] / rooms[node], -rooms[node], node))
+        _, _, node = heapq.heappop(free)
         counts[node] += 1
         added.append(node)
+        if counts[node] < rooms[node]:
+            heapq.heappush(free, (counts[node] / rooms[node], -rooms[node], node))
     return added
 
 
@@ -116,6 +121,7 @@ class Placement:
         self._lock, self._closed = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._keep, daemon=True)
         self._board: ActorHandle | None = None
+        self._number, self._posted = 0, frozenset[str]()  # of the newest list for the board, and who is on it
         self._group = ray.util.get_current_placement_group()  # of a trial: its resources are reserved on one node
         asked = config.rollout.actors
         self._wanted = config.rollout.groups if asked == "auto" else min(config.rollout.groups, asked)
@@ -165,7 +171,7 @@ class Placement:
             here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
             remote = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(NoticeBoard)
             self._board = remote.remote()
-        ray.get(self._board.post.remote(self.members()))
+        self._post()
         return RemoteCrew(self._board)
 
     def __enter__(self) -> Placement:
@@ -187,7 +193,7 @@ class Placement:
                 self._adapt()
                 self._look(raising=False)
                 if self._board is not None:
-                    self._board.post.remote(self.members())  # again and again: it may have been restarted
+                    self._post()
             except RayError as error:  # the head is away: the actors and the learner may still be there
                 log.warning("the cluster does not answer (%s); looking again", error)
 
@@ -204,6 +210,16 @@ class Placement:
         there = Counter(hired.node.id for hired in self._hired.values())
         for node in missing(rooms, there, self._wanted):
             self._hire(living[node])
+
+    def _post(self) -> None:
+        """Tells the board who is there, if that changed or if it has been restarted: thousands of handles are slow."""
+        members, board = self.members(), self._board
+        if board is None:
+            return
+        if self._number == 0 or members.keys() != self._posted:
+            self._number, self._posted = self._number + 1, frozenset(members)
+        if ray.get(board.number.remote(), timeout=START_TIMEOUT_S) != self._number:
+            ray.get(board.post.remote(self._number, members), timeout=START_TIMEOUT_S)
 
     def _nodes(self) -> dict[str, Node]:
         """Living nodes on which this run may have actors."""
@@ -225,9 +241,10 @@ class Placement:
 
     def _look(self, *, raising: bool) -> None:
         """Notes which of the new actors have started, and bars a node where one could not."""
-        for name, hired in list(self._hired.items()):
-            if hired.ready is None or not ray.wait([hired.ready], timeout=0)[0]:
-                continue
+        new = {hired.ready: name for name, hired in self._hired.items() if hired.ready is not None}
+        for reference in ray.wait(list(new), num_returns=len(new), timeout=0)[0] if new else ():
+            name = new[reference]
+            hired = self._hired[name]
             try:
                 ray.get(hired.ready)
             except (RayTaskError, RayError) as error:
@@ -255,15 +272,20 @@ class NoticeBoard:
     """Carries the list of actors from the driver to learners in other processes."""
 
     def __init__(self) -> None:
-        self._members: dict[str, ActorHandle] | None = None  # nothing was posted yet, or not again after a restart
+        self._number = 0  # of the list; 0 as long as nothing was posted, also after a restart
+        self._members: dict[str, ActorHandle] = {}
 
-    def post(self, members: dict[str, ActorHandle]) -> None:
+    def post(self, number: int, members: dict[str, ActorHandle]) -> None:
         """Takes the list."""
-        self._members = members
+        self._number, self._members = number, members
 
-    def read(self) -> dict[str, ActorHandle] | None:
-        """Hands out the list."""
-        return self._members
+    def number(self) -> int:
+        """Tells which list it has."""
+        return self._number
+
+    def read(self, known: int) -> tuple[int, dict[str, ActorHandle]] | None:
+        """Hands out the list with its number; None to who knows it, and if there is none."""
+        return None if self._number in (0, known) else (self._number, self._members)
 
 
 class RemoteCrew:
@@ -275,18 +297,18 @@ class RemoteCrew:
 
     def __init__(self, board: ActorHandle) -> None:
         self._board = board
-        self._members: dict[str, ActorHandle] = {}
+        self._number, self._members = 0, dict[str, ActorHandle]()
         self._asked: Any = None
         self._next = 0.0
 
     def members(self) -> dict[str, ActorHandle]:
         """Handles of the actors on living nodes, by name, as they were a second ago."""
         if self._asked is None and time.monotonic() >= self._next:
-            self._asked, self._next = self._board.read.remote(), time.monotonic() + LOOK_S
+            self._asked, self._next = self._board.read.remote(self._number), time.monotonic() + LOOK_S
         if self._asked is not None and ray.wait([self._asked], timeout=0 if self._members else START_TIMEOUT_S)[0]:
             try:
                 told = ray.get(self._asked)
-                self._members = self._members if told is None else told
+                self._number, self._members = told or (self._number, self._members)
             except RayError:
                 log.warning("the list of rollout actors cannot be read just now")
             self._asked = None

@@ -7,11 +7,9 @@ options and actions: a running environment is rebuilt bit for bit, anywhere, by 
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +20,7 @@ from numpy.typing import NDArray
 
 from physai.config import RunConfig
 from physai.errors import EpisodeError
-from physai.train import seeding
+from physai.train import garbage, seeding
 from physai.train.algorithms.registry import build_behaviour
 from physai.train.behaviour import Behaviour, Package
 from physai.train.fragment import EnvState, Episode, Fragment, GroupState, Job, Trace
@@ -35,18 +33,6 @@ Make = Callable[[RunConfig], gym.Env[Any, Any]]
 def make_env(config: RunConfig) -> gym.Env[Any, Any]:
     """Makes an environment of a run."""
     return registry.make(config.task, goal_env=config.goal_env)
-
-
-@contextmanager
-def _without_garbage_collection() -> Iterator[None]:
-    """Puts off the search for cycles of dead objects, a twentieth of the time of a step, until a fragment is done."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def digest(state: GroupState) -> str:
@@ -187,7 +173,7 @@ class Group:
         policy.load(package)
         rebuilt, reproducible = self.enter(job.state)
         self.at = None  # whatever happens below, the environments have moved
-        with torch.inference_mode(), torch.random.fork_rng(devices=[]), _without_garbage_collection():
+        with torch.inference_mode(), torch.random.fork_rng(devices=[]), garbage.put_off():
             torch.manual_seed(seeding.torch_seed(self.config.seed, seeding.NOISE, self.index, job.iteration))
             policy.begin(job, len(self.envs))
             trace, episodes, returns = self._loop(policy)

@@ -28,7 +28,7 @@ def pack(learner: Learner) -> dict[str, bytes]:
         "vecnormalize.pkl": learner.normalizer.vecnormalize(interface.observation_space, interface.action_space),
         "normalizer.npz": learner.normalizer.npz(),
         "policy.json": json.dumps(described, indent=1).encode(),
-        "state.npz": pack_state(state, learner.groups),
+        "state.npz": pack_state(state, learner.all_groups()),
     }
     if learner.behind is not None:  # with a lag, the next iteration is collected with these
         files["behind.npz"] = pack_arrays(learner.behind)

@@ -1,10 +1,10 @@
-"""A fragment without its experience: what every learner must know of it, and all that a checkpoint and the log need."""
+"""A fragment without its experience: what every learner must know of it, and all that the log needs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from physai.train.fragment import Episode, Fragment, GroupState
+from physai.train.fragment import Episode, Fragment
 from physai.train.normalizer import Moments
 
 
@@ -17,7 +17,6 @@ class Summary:
     observation_moments: Moments
     return_moments: Moments
     episodes: tuple[Episode, ...]
-    state: GroupState
     rebuilt: int
     reproducible: bool
     physics_s: float
