@@ -42,7 +42,7 @@ FIRST_SEED = 1_000_000
 HEAD = ("task", "condition", "in training", "on the cell", "faults", "shield", "skipped", "late", "limits broken")
 WAYS = {"kill -STOP": signal.SIGSTOP, "kill -9": signal.SIGKILL, "disk full": None}
 DISK_FULL_BYTES = 6_000  # of the log: less than a job writes
-MOVES_S = 0.35  # after the first command, before the controller is attacked: the arm is on its way
+MOVING = 7  # ticks after which the controller is attacked: the arm is on its way, and not there yet
 
 
 def trained_success(name: str, episodes: int) -> int:
@@ -80,9 +80,14 @@ def control(bundle: Bundle, path: Path, log: Path, small_disk: bool) -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writing fails then, as on a full disk
         resource.setrlimit(resource.RLIMIT_FSIZE, (DISK_FULL_BYTES, DISK_FULL_BYTES))
     robot.go(FIRST_SEED + 1)
-    sys.stdout.write(f"{runtime.state.value}\n")
-    sys.stdout.flush()
-    Loop(runtime).run()
+
+    def told() -> bool:
+        if runtime.ticks == MOVING:
+            sys.stdout.write("moving\n")
+            sys.stdout.flush()
+        return False
+
+    Loop(runtime).run(told)
     sys.stdout.write(f"{runtime.state.value}: {runtime.cause}\n")
     watchdog.close()
 
@@ -96,7 +101,6 @@ def attack(name: str, way: str) -> dict[str, Any]:
         if victim.stdout is None or process.stdout is None:
             raise RuntimeError("both processes write to pipes")
         victim.stdout.readline()
-        time.sleep(MOVES_S)
         kind, attacked = WAYS[way], time.monotonic_ns()
         if kind is not None:
             victim.send_signal(kind)

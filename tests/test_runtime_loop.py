@@ -26,7 +26,7 @@ from physai.errors import DeployError
 FULL = (0.5, -0.5, 0.5)
 
 
-def test_ticks_come_at_absolute_times_and_late_ones_are_skipped() -> None:
+def test_ticks_come_at_absolute_times_and_late_ones_are_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     setup = Setup(lambda: FULL)
     times: list[int] = []
 
@@ -37,12 +37,15 @@ def test_ticks_come_at_absolute_times_and_late_ones_are_skipped() -> None:
         robot.reading.done = len(times) > 40
 
     setup.robot.before_reading = notice
+    held: list[int] = []
+    monkeypatch.setattr(setup.runtime, "held", lambda: held.append(1))
     loop = setup.loop()
     assert loop.run() is State.VERIFIED
     gaps = [(b - a) * 1e-9 for a, b in itertools.pairwise(times[5:])]
     assert max(gaps) == pytest.approx(0.2, abs=0.01), "the next one in the grid, not at once"
     assert sorted(gaps)[0] > 0.04, "and none is caught up"
     assert loop.skipped == 3
+    assert held == [1]
     assert setup.runtime.shield.resting
 
 

@@ -191,6 +191,15 @@ def test_the_largest_step_uses_the_whole_room(room: float, change: float) -> Non
     assert total == pytest.approx(room, abs=1e-9)
 
 
+def test_a_held_command_is_a_rate_of_zero() -> None:
+    shield = Shield(limited(rate=3.0, change=10.0), SPEC)
+    for _ in range(4):
+        shield((LIMIT, 0.0, 0.0, 0.0))
+    before = shield.last[0]
+    shield.held()
+    assert shield((LIMIT, 0.0, 0.0, 0.0))[0] - before == pytest.approx(10.0 / HZ**2)
+
+
 def test_choices_are_choices() -> None:
     action = ActionSpec(
         "choice", ("choice",), "", (0.0,), (2.0,), policy_low=(0.0,), policy_high=(2.0,), kind="discrete"

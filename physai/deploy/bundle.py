@@ -190,15 +190,15 @@ def _load(folder: Path, trust: Trust | None) -> Bundle:
     spec = spec_from_json(manifest["policy"])
     memory = memory_from_json(manifest["model"].get("memory", []))
     limits = strict_json(files[SAFETY], SAFETY)
+    graph = Graph(files[MODEL], _initial_state(files, memory))
+    check_graph(graph, spec)
     golden = read_golden(files[GOLDEN], spec)
     if sum(len(commands) for _, commands in golden) != manifest["golden"]["steps"]:
         raise ValueError(f"{GOLDEN} does not hold the {manifest['golden']['steps']} steps that {MANIFEST} says")
     bundle = Bundle(
-        folder, spec, manifest, contents.digest, Graph(files[MODEL], _initial_state(files, memory)),
-        read_interface(manifest, spec), Safety.of(limits, spec), limits, contents.approval, contents.signer,
-        trust is not None, golden, np.zeros(manifest["golden"]["steps"]),
+        folder, spec, manifest, contents.digest, graph, read_interface(manifest, spec), Safety.of(limits, spec), limits,
+        contents.approval, contents.signer, trust is not None, golden, np.zeros(manifest["golden"]["steps"]),
     )  # fmt: skip
-    check_graph(bundle.graph, spec)
     bundle.replay()
     return bundle
 
