@@ -376,9 +376,10 @@ def _check_spaces(model: BaseAlgorithm, spec: PolicySpec, source: str) -> None:
     size = int(getattr(act, "n", 0)) if spec.discrete else act.shape
     expected = round(float(spec.command_high[0] - spec.command_low[0])) + 1 if spec.discrete else (spec.action_size,)
     if spaces.flatdim(seen) != spec.observation_size or size != expected or not _in_order(seen, spec):
+        terms = ", ".join(f"{term.name} {term.size}" for term in (*spec.observations, *spec.actions))
         raise CheckpointError(
             f"{source} maps {seen} to {act}, and {spec.task} has {spec.observation_size} observations "
-            f"and {'choices' if spec.discrete else 'actions'} {expected}; give the task it was trained for"
+            f"and {'choices' if spec.discrete else 'actions'} {expected} ({terms}); give the task it was trained for"
         )
     low, high = getattr(act, "low", spec.policy_low), getattr(act, "high", spec.policy_high)
     if not (np.allclose(low, spec.policy_low) and np.allclose(high, spec.policy_high)):

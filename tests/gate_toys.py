@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -14,6 +15,7 @@ from evaluation_toys import SPEC, Toy
 from numpy.typing import NDArray
 
 FAULTY = "gate_toys:GateToyFaulty-v0"
+KILLED, ONCE = "gate_toys:GateToyKilled-v0", "GATE_TOY_ONCE"
 SLOW = "gate_toys:GateToySlow-v0"
 NARROW = "gate_toys:GateToyNarrow-v0"
 CRASHES, RAISES = 1_000_002, 1_000_004  # environment seeds
@@ -27,6 +29,17 @@ class Faulty(Toy):
             os.kill(os.getpid(), signal.SIGSEGV)
         if self._time == 3 and self._seed == RAISES:
             raise ZeroDivisionError("a wheel of no radius\nand a second line")
+        return super().step(action)
+
+
+class Killed(Toy):
+    """Is killed from outside, once: by a mark in a file, as a memory that runs out would."""
+
+    def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        mark = Path(os.environ[ONCE])
+        if self._time == 3 and self._seed == CRASHES and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
         return super().step(action)
 
 
@@ -54,5 +67,6 @@ class Narrow(Toy):
 
 
 gym.register("GateToyFaulty-v0", entry_point=Faulty)
+gym.register("GateToyKilled-v0", entry_point=Killed)
 gym.register("GateToySlow-v0", entry_point=Slow)
 gym.register("GateToyNarrow-v0", entry_point=Narrow)

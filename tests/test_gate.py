@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from evaluation_policies import one_sentence, save_bundle, save_zip
 from evaluation_toys import TASK
-from gate_toys import CRASHES, FAULTY, NARROW, RAISES, SLOW
+from gate_toys import CRASHES, FAULTY, KILLED, NARROW, ONCE, RAISES, SLOW
 
 from physai.errors import ConfigError, TaskError
 from physai.evaluate import Report, evaluate
@@ -72,6 +72,16 @@ def test_an_episode_that_crashes_or_raises_does_not_take_the_others_with_it(bund
     healthy = evaluate(bundle, episodes=8, workers=1, progress=False)
     kept = {record.seed: record.episode_return for record in found.records}
     assert all(kept.get(r.seed, r.episode_return) == r.episode_return for r in healthy.records)
+
+
+def test_an_episode_whose_process_was_killed_from_outside_is_played_again(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ONCE, str(tmp_path / "once"))
+    found = evaluate(bundle, task=KILLED, episodes=5, workers=1, progress=False)
+    assert (tmp_path / "once").exists()
+    assert found.failures == ()
+    assert [record.seed for record in found.records] == list(range(1_000_000, 1_000_005))
 
 
 def test_a_policy_that_computes_no_numbers_is_named(tmp_path: Path) -> None:

@@ -69,6 +69,7 @@ def test_what_no_episode_can_change_ends_at_once_and_without_error() -> None:
     test = early_stop(1.0, 50, 0.01)
     assert test.verdict([True] * 30 + [False]) is False
     assert test.certain([True] * 30 + [False])
+    assert not test.certain([True] * 49)
     assert test.verdict([True] * 49) is None
     assert test.verdict([True] * 50) is True
     assert (test.false_pass, test.false_fail) == (0.0, 0.0)

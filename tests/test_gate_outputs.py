@@ -185,7 +185,8 @@ def test_the_page_is_one_file_and_asks_for_nothing() -> None:
     assert reader.open == []
     assert all(link.startswith("data:image/png") for link in reader.asked)
     assert "<script" not in page
+    assert "<b>" not in page
     assert not re.search(r"https?://", page)
     text = markdown([document], {"<i>": "|"})
-    assert "<script" not in text
-    assert "<i>" not in text
+    for tag in ("<script", "<b", "<i"):
+        assert tag not in text
