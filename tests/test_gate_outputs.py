@@ -49,7 +49,7 @@ FILES = ("--json", "a.json", "--junit", "a.xml", "--markdown", "a.md", "--html",
 
 
 def test_records_that_shipped_before_are_valid(validator: Draft202012Validator) -> None:
-    records = sorted(catalog.shipped_policies().glob("*/run/evaluation.json"))
+    records = sorted(catalog.shipped_policies().glob("*/evidence/evaluation.json"))
     assert records
     for record in records:
         validator.validate(json.loads(record.read_text()))
@@ -177,7 +177,7 @@ def hostile(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_page_is_one_file_and_asks_for_nothing() -> None:
-    record = json.loads((catalog.shipped_policies() / "reach" / "run" / "evaluation.json").read_text())
+    record = json.loads((catalog.shipped_policies() / "reach" / "evidence" / "evaluation.json").read_text())
     later = {"planned": 200, "verdict": "passed", "checks": [], "failed": [], "early_stop": None, "comparison": None}
     document = hostile({**record, **later, "robustness": None, "records": []})
     page, reader = html([document], {"<i>": "<i>"}), Reader()

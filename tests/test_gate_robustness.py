@@ -56,9 +56,9 @@ def test_what_is_not_used_changes_no_bit(plain: tuple[NDArray[Any], NDArray[Any]
 
 
 def test_a_randomisation_is_pinned_and_nothing_else_is_drawn_otherwise() -> None:
-    free, pinned = (rollout(options, "tidy_up")[2] for options in (None, {"randomization": {"cube_mass": 0.1}}))
-    assert pinned["randomization"].pop("cube_mass") == 0.1
-    assert free["randomization"].pop("cube_mass") != 0.1
+    free, pinned = (rollout(options, "tidy_up")[2] for options in (None, {"randomization": {"mass": 0.1}}))
+    assert pinned["randomization"].pop("mass") == 0.1
+    assert free["randomization"].pop("mass") != 0.1
     assert pinned["randomization"] == free["randomization"]
 
 

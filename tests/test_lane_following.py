@@ -34,15 +34,12 @@ def roads(count: int = 100) -> Iterator[Road]:
 # ---- road -----------------------------------------------------------------------------------------------------------
 
 
-def test_curves_are_as_sharp_as_allowed_and_entered_by_clothoids() -> None:
+def test_curves_are_as_sharp_as_allowed() -> None:
     sharpest, turns = 0.0, 0
     for road in roads():
         bends = np.array(road.curvature)
         sharpest = max(sharpest, np.abs(bends).max())
         turns += bool(np.ptp(bends) > 0.01)
-        speed = np.array(road.limits)
-        jerk = np.abs(np.diff(bends)) / layout.STEP * speed[:-1] ** 3
-        assert jerk[: int(task.LENGTH / layout.STEP)].max() < 2.5 * layout.JERK  # a car enters faster than it goes on
     assert 1 / 25 < sharpest <= 1 / task.TIGHTEST[1] + 1e-9
     assert turns > 95
 

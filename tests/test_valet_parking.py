@@ -142,21 +142,6 @@ def test_expert_parks_everywhere(env: TaskEnv) -> None:
     assert len(bays) > 8
 
 
-def test_expert_pulls_out_again_when_it_comes_in_badly(env: TaskEnv) -> None:
-    env.reset(seed=TEST_SEED_START)
-    bay = env.scene.memory.bay
-    out = (bay.x + 0.35, bay.y - 1.2 * bay.side, bay.yaw + 0.1 * bay.side)
-    for car in env.scene.memory.lot.cars:
-        car.place((0.0, 0.0, -20.0))
-    env.scene.memory.near.reset()
-    put(env, *out)
-    for _ in range(440):
-        _, _, terminated, _, info = env.step(env.expert_action())
-        if terminated:
-            break
-    assert info["is_success"] and info["metrics"]["gear_changes"] >= 1
-
-
 def test_neither_nothing_nor_noise_parks(env: TaskEnv) -> None:
     rng = np.random.default_rng(0)
     for i in range(6):
