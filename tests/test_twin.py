@@ -29,12 +29,8 @@ from physai_envs import registry
 PERIOD_NS = 50_000_000
 FIRST_SEED = 1_000_000
 QUICK = ("reach", "peg_insertion")  # of these the runtime is tried in `make test`, of all others in `make test-all`
-# Its steering and gears jump more than the limits allow that the reference episodes gave: the shield changes an eighth.
-JUMPY = pytest.mark.xfail(reason="the limits of the rate of change are too narrow for it", strict=True)
 NAMES = [
-    pytest.param(
-        name, marks=[*([] if name in QUICK else [pytest.mark.slow]), *([JUMPY] if name == "valet_parking" else [])]
-    )
+    pytest.param(name, marks=[] if name in QUICK else [pytest.mark.slow])
     for name in (registry.slug(task.id) for task in registry.tasks())
 ]
 
