@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import inspect
 import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -88,6 +89,8 @@ def describe(task: Task) -> dict[str, Any]:
         "summary": task.summary,
         "control_hz": task.control_hz,
         "episode_s": task.episode_s,
+        "success": goal(task),
+        "solved_at": task.solved_at,
         "spec": task.policy_spec().to_dict(),
         "rewards": [{"name": r.name, "weight": r.weight, "low": r.low, "high": r.high} for r in task.rewards],
         "randomization": [{"name": r.name, "unit": r.unit, "low": r.low, "high": r.high} for r in task.randomization],
@@ -95,6 +98,13 @@ def describe(task: Task) -> dict[str, Any]:
         "goal_env": task.goal is not None,
         "expert": task.expert is not None,
     }
+
+
+def goal(task: Task) -> str:
+    """Returns what counts as success, in the words of the task's file: its paragraph "Goal"."""
+    words = inspect.cleandoc(sys.modules[task.build.__module__].__doc__ or "")
+    found = re.search(r"^Goal\s+(.*?)(?=^\S|\Z)", words, re.DOTALL | re.MULTILINE)
+    return " ".join(found.group(1).split()) if found else ""
 
 
 def page(task: Task) -> str:

@@ -117,6 +117,15 @@ def test_the_generator_writes_every_task_and_notices_a_change(generate: ModuleTy
     assert {path.name: text is None for path, text in generate.stale(tmp_path)} == {"reach.md": False, "gone.md": True}
 
 
+@pytest.mark.parametrize("task", registry.tasks(), ids=lambda task: task.id)
+def test_every_task_says_what_success_is(task: Any) -> None:
+    told = catalog.describe(task)
+    assert 20 < len(told["success"]) < 400, told["success"]
+    assert not told["success"].startswith("Goal")
+    assert "Start " not in told["success"]
+    assert 0.0 < told["solved_at"] <= 1.0
+
+
 def test_a_table_survives_a_bar_in_a_cell() -> None:
     table = catalog.Table("t", ("a", "b"), (("x|y", "z"),))
     assert table.markdown() == "| a | b |\n| --- | --- |\n| x\\|y | z |"

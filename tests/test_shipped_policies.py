@@ -40,6 +40,7 @@ def test_the_first_episodes_of_its_record_come_out_again(name):
     record = json.loads((shipped_policy(name) / "evidence" / "evaluation.json").read_text())
     assert record["episodes"] >= 200
     assert record["seeds"]["start"] == 1_000_000
+    assert record["source"] == f"assets/policies/{name}"  # the command that it names is one that anybody can type
     report = evaluate(shipped_policy(name), episodes=20, workers=1, progress=False)
     failed = {row["seed"] for row in record["worst"] if not row["success"]}
     again = {episode.seed for episode in report.records if not episode.success}

@@ -348,5 +348,6 @@ TASK = Task(
     success=placed,
     failure=spoiled,
     expert=expert,
+    solved_at=0.98,
     camera=Camera(eye=(1.75, 0.0, 1.45), target=(0.36, 0.0, 0.28), field_of_view_deg=42.0),
 )

@@ -287,5 +287,6 @@ TASK = Task(
     success=finished,
     failure=failed,
     expert=expert,
+    solved_at=0.98,
     camera=Camera(eye=(-11.0, 0.0, 5.5), target=(9.0, 0.0, 0.0), follows=True, light=(30.0, -40.0, 80.0)),
 )

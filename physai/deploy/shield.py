@@ -156,8 +156,10 @@ class Shield:
             step = inside - e.last
             low, high = e.bounds()
             if not low <= step <= high:
-                reasons |= self._cause(e, step)
-                step = min(max(step, low), high)
+                kept = min(max(step, low), high)
+                if abs(kept - step) > e.rounding:
+                    reasons |= self._cause(e, step)
+                step = kept
             steps.append(step)
         if self.discrete:
             return self._choose(wanted, reasons)
