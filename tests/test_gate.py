@@ -17,11 +17,14 @@ from evaluation_policies import one_sentence, save_bundle, save_zip
 from evaluation_toys import TASK
 from gate_toys import CRASHES, FAULTY, KILLED, NARROW, ONCE, RAISES, SLOW
 
+from physai.deploy.bundle import load_bundle
 from physai.errors import ConfigError, TaskError
 from physai.evaluate import Report, evaluate
+from physai.evaluate.episodes import EpisodeRecord
 from physai.evaluate.gate import Gate
 from physai.evaluate.journal import journal_of
 from physai.evaluate.report import to_text
+from physai.evaluate.workers import Crew, Job, Play
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -82,6 +85,18 @@ def test_an_episode_whose_process_was_killed_from_outside_is_played_again(
     assert (tmp_path / "once").exists()
     assert found.failures == ()
     assert [record.seed for record in found.records] == list(range(1_000_000, 1_000_005))
+
+
+def test_a_worker_that_is_dead_before_it_is_told_is_replaced(bundle: Path) -> None:
+    """Its end of the pipe is closed when the parent sends: a race that a crash loses now and then."""
+    with Crew(Job(str(bundle), None, TASK, load_bundle(bundle).digest), 1) as crew:
+        playing = crew.play([Play(seed) for seed in range(1_000_000, 1_000_004)])
+        outcomes = [next(playing)[1]]
+        crew._workers[0].process.kill()
+        crew._workers[0].process.join()
+        outcomes += [outcome for _, outcome in playing]
+    assert sorted(outcome.seed for outcome in outcomes) == list(range(1_000_000, 1_000_004))
+    assert all(isinstance(outcome, EpisodeRecord) for outcome in outcomes)
 
 
 def test_a_policy_that_computes_no_numbers_is_named(tmp_path: Path) -> None:

@@ -110,7 +110,8 @@ class Crew:
             for worker in self._workers:
                 while waiting and worker.ready and len(worker.told) < AHEAD:
                     worker.told.append(waiting.popleft())
-                    worker.pipe.send(worker.told[-1])
+                    with suppress(OSError):  # it has just died, which the pipe says below
+                        worker.pipe.send(worker.told[-1])
             for pipe in wait([worker.pipe for worker in self._workers]):
                 index = next(i for i, worker in enumerate(self._workers) if worker.pipe is pipe)
                 found = self._hear(index, waiting)
