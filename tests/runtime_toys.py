@@ -93,6 +93,26 @@ class Graph:
         self.resets += 1
 
 
+class Recurrent:
+    """A policy that remembers the mean of what it saw, in a memory of two parts."""
+
+    def __init__(self) -> None:
+        self.initial = {"sum": np.zeros((1, 1, 2), np.float32), "steps": np.zeros((1,), np.float32)}
+        self.reset()
+
+    def reset(self) -> None:
+        self.memory = dict(self.initial)
+
+    def __call__(self, observation: Any) -> Any:
+        command, self.memory = self.step(observation, self.memory)
+        return command
+
+    def step(self, observation: Any, memory: Any) -> Any:
+        after = {"sum": memory["sum"] + observation[0, :2], "steps": memory["steps"] + 1}
+        mean = (after["sum"] / after["steps"]).ravel()
+        return np.array([[*mean, after["steps"][0]]], np.float32), after
+
+
 class FakeWatchdog:
     """One that is told what happened."""
 

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from physai.cli import bundles, demonstrations, evaluation, inventory, jobs, policies, training, tuning
+from physai.cli import bundles, demonstrations, edge, evaluation, inventory, jobs, policies, training, tuning
 from physai.errors import PhysaiError
 
 # What a command finds missing when only a smaller install is there, and the extra that brings it.
@@ -34,6 +34,7 @@ app = typer.Typer(
 deploy_app = typer.Typer(help="What a controller does with an exported bundle.", no_args_is_help=True)
 deploy_app.command()(bundles.verify)
 deploy_app.command()(bundles.run)
+deploy_app.command()(edge.serve)
 jobs_app = typer.Typer(help="What runs on a cluster: status, logs, stop.", no_args_is_help=True)
 for command in (jobs.status, jobs.logs, jobs.stop):
     jobs_app.command()(command)

@@ -62,7 +62,7 @@ def verify(bundle: Folder, key: Keys = None) -> None:
     """Check that a bundle is intact, computes what it recorded, and is signed by a key that is given."""
     from physai.deploy.bundle import load_bundle
 
-    loaded = load_bundle(bundle, _trust(key)) if key else load_bundle(bundle)
+    loaded = load_bundle(bundle, trust(key))
     typer.echo(f"{bundle}: intact, and computes what it recorded; {loaded.standing}")
 
 
@@ -194,8 +194,8 @@ def list_bundles(registry: RegistryFolder = REGISTRY, key: Keys = None) -> None:
     """List the aliases of a registry and its log, which is checked."""
     from physai.catalog import Table
 
-    store = _registry(registry)
-    events = store.events(_trust(key).keys if key else None)
+    store, known = _registry(registry), trust(key)
+    events = store.events(known.keys if known else None)
     show(
         Table("Aliases", ("alias", "bundle"), tuple(sorted(store.aliases().items()))),
         Table(
@@ -227,41 +227,70 @@ def run(
     drop: Annotated[float, typer.Option(help="Twin: share of observations that get lost.")] = 0.0,
     freeze_at: Annotated[float | None, typer.Option(help="Twin: when the sensor freezes [s].")] = None,
     stall_at: Annotated[float | None, typer.Option(help="Twin: when nothing passes for 0.2 s [s].")] = None,
+    remote: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Server that computes the commands.")] = None,
+    ca: Annotated[
+        Path | None, typer.Option(metavar="FILE.pem", help="Certificate that its own is checked with.")
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Token for it; or set PHYSAI_EDGE_TOKEN.")
+    ] = None,
+    fallback: Annotated[
+        Path | None, typer.Option(metavar="BUNDLE", help="On board without the server; default: the same bundle.")
+    ] = None,
 ) -> None:
     """Run a bundle: on the simulated cell, on a robot, or on a log. Exit code 1 if it ended in a fault."""
-    from physai.deploy.run import Ways, load_to_run, read_site, run_robot, say
+    from physai.cli.edge import ladder
+    from physai.deploy.run import Ways, load_to_run, read_site, run_robot
     from physai.errors import DeployError
 
     if [twin, bool(robot), bool(replay)].count(True) != 1:
         raise DeployError("say on what it runs: --twin, --robot MODULE:NAME, or --replay FILE.mcap")
-    loaded = load_to_run(bundle, _trust(key) if key else None, unsigned=unsigned or replay is not None)
-    ways = Ways(
-        None if site is None else read_site(site),
-        log,
-        None if shadow is None else load_to_run(shadow, None, unsigned=True),
-    )
+    loaded = load_to_run(bundle, trust(key), unsigned=unsigned or replay is not None)
     if replay is not None:
-        from physai.deploy.replay import replay as play
-
-        done = play(loaded, replay)
-        typer.echo(
-            f"{done.ticks} ticks, ended {done.state}; the shield changed {done.interventions}; "
-            f"commands differ from the log by at most {done.difference:.2g} of half their range"
+        if remote is not None:
+            raise DeployError("a log is replayed on this machine; leave out --remote")
+        _replay(loaded, replay)
+        return
+    loaded_fallback = None if fallback is None else load_to_run(fallback, trust(key), unsigned=unsigned)
+    with ladder(
+        loaded, remote, ca=ca, token_file=token_file, fallback=loaded_fallback, tell=typer.echo
+    ) as rungs:  # fmt: skip
+        ways = Ways(
+            None if site is None else read_site(site),
+            log,
+            None if shadow is None else load_to_run(shadow, None, unsigned=True),
+            rungs,
         )
-    elif robot is not None:
-        _fail_on_fault([run_robot(loaded, robot, ways, typer.echo)])
-    else:
-        from physai.twin.faults import Faults
-        from physai.twin.jobs import run_jobs
+        if robot is not None:
+            states = [run_robot(loaded, robot, ways, typer.echo)]
+        else:
+            faults = (latency_ms * MILLI, jitter_ms * MILLI, drop, freeze_at, stall_at)
+            first = TEST_SEED_START + seed
+            states = _run_twin(loaded, range(first, first + episodes), faults, ways)
+    _fail_on_fault(states)
 
-        faults = Faults(latency_ms * MILLI, jitter_ms * MILLI, drop, freeze_at, stall_at)
-        first = TEST_SEED_START + seed
-        jobs = run_jobs(
-            loaded, range(first, first + episodes), faults, site=ways.site, log=ways.log, shadow=ways.shadow,
-            on_job=lambda job: typer.echo(say(job)),
-        )  # fmt: skip
-        typer.echo(f"{sum(job.success for job in jobs)} of {len(jobs)} jobs succeeded")
-        _fail_on_fault([job.state.value for job in jobs])
+
+def _replay(bundle: Any, log: Path) -> None:
+    from physai.deploy.replay import replay
+
+    done = replay(bundle, log)
+    typer.echo(
+        f"{done.ticks} ticks, ended {done.state}; the shield changed {done.interventions}; "
+        f"commands differ from the log by at most {done.difference:.2g} of half their range"
+    )
+
+
+def _run_twin(bundle: Any, seeds: range, faults: tuple[Any, ...], ways: Any) -> list[str]:
+    from physai.deploy.run import say
+    from physai.twin.faults import Faults
+    from physai.twin.jobs import run_jobs
+
+    jobs = run_jobs(
+        bundle, seeds, Faults(*faults), site=ways.site, log=ways.log, shadow=ways.shadow, ladder=ways.ladder,
+        on_job=lambda job: typer.echo(say(job)),
+    )  # fmt: skip
+    typer.echo(f"{sum(job.success for job in jobs)} of {len(jobs)} jobs succeeded")
+    return [job.state.value for job in jobs]
 
 
 def _fail_on_fault(states: list[str]) -> None:
@@ -275,7 +304,10 @@ def _registry(folder: Path) -> Any:
     return Registry(folder)
 
 
-def _trust(keys: list[Path] | None) -> Any:
+def trust(keys: list[Path] | None) -> Any:
+    """The keys of which one must have signed; None if none were given."""
+    if not keys:
+        return None
     from physai.deploy.signature import Trust
 
-    return Trust.of(keys or [])
+    return Trust.of(keys)

@@ -41,14 +41,17 @@ class Graph:
 
     def reset(self) -> None:
         """Forgets the episode so far."""
-        self._memory = dict(self.initial)
+        self.memory: Mapping[str, Array] = dict(self.initial)
 
     def __call__(self, observation: Array) -> Array:
         """Returns the command (1, k) for an observation (1, m), and remembers."""
-        command, *memory = self.session.run(self._outputs, {INPUT: observation, **self._memory})
-        self._memory = dict(zip(self.shapes, memory, strict=True))
-        result: Array = command
-        return result
+        command, self.memory = self.step(observation, self.memory)
+        return command
+
+    def step(self, observation: Array, memory: Mapping[str, Array]) -> tuple[Array, dict[str, Array]]:
+        """Returns the command for an observation and what is then remembered; keeps nothing."""
+        command, *remembered = self.session.run(self._outputs, {INPUT: observation, **memory})
+        return command, dict(zip(self.shapes, remembered, strict=True))
 
 
 def memory_from_json(parts: Iterable[Mapping[str, Any]]) -> dict[str, tuple[int, ...]]:

@@ -15,6 +15,7 @@ from physai.deploy.bundle import Bundle, load_bundle
 from physai.deploy.clock import undisturbed
 from physai.deploy.files import strict_json
 from physai.deploy.io import RobotIO
+from physai.deploy.ladder import Ladder
 from physai.deploy.log import Log
 from physai.deploy.loop import Loop
 from physai.deploy.runtime import Runtime
@@ -25,11 +26,12 @@ from physai.errors import BundleError, DeployError
 
 @dataclass(frozen=True)
 class Ways:
-    """How it runs: limits of the site, where the log goes, and a second policy that is computed beside."""
+    """How it runs: limits of the site, where the log goes, a second policy beside, and who computes."""
 
     site: Any = None
     log: Path | None = None
     shadow: Bundle | None = None
+    ladder: Ladder | None = None
 
 
 def load_to_run(path: Path, trust: Trust | None, *, unsigned: bool) -> Bundle:
@@ -96,7 +98,9 @@ def run_robot(bundle: Bundle, name: str, ways: Ways, tell: Callable[[str], None]
     try:
         robot.connect()
         watchdog.start()
-        runtime = Runtime(bundle, robot, site=ways.site, log=log, watchdog=watchdog, shadow=ways.shadow)
+        runtime = Runtime(
+            bundle, robot, site=ways.site, log=log, watchdog=watchdog, shadow=ways.shadow, ladder=ways.ladder
+        )
         state = Loop(runtime).run(ended.is_set).value
         tell(f"{state}: {runtime.cause}" if runtime.cause else f"stopped after {runtime.ticks} ticks")
         return state

@@ -22,6 +22,7 @@ from physai.deploy.bundle import Bundle
 from physai.deploy.graph import Graph
 from physai.deploy.interface import Control
 from physai.deploy.io import Features, Reading, RobotIO
+from physai.deploy.ladder import Ladder
 from physai.deploy.log import Log
 from physai.deploy.monitor import Monitor, Verdict
 from physai.deploy.safety import SAFETY, Safety, element_names, tightened
@@ -58,6 +59,7 @@ class Runtime:
         log: where each tick is written; None writes nothing.
         watchdog: started; None if there is none.
         shadow: a second policy that is computed and logged, and never sent.
+        ladder: who computes instead of the bundle's own graph; None computes here.
         clock: nanoseconds that only grow; another one for tests.
 
     Attributes:
@@ -77,9 +79,11 @@ class Runtime:
         log: Log | None = None,
         watchdog: Watchdog | None = None,
         shadow: Bundle | None = None,
+        ladder: Ladder | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self.robot, self.log, self.watchdog, self.clock, self.site = robot, log, watchdog, clock, site
+        self.ladder = ladder
         self.state, self.cause = State.VERIFIED, ""
         self.ticks = self.misses = self.interventions = 0
         self.before: Bundle | None = None
@@ -87,7 +91,7 @@ class Runtime:
         self._shadow = shadow if shadow is None else self._checked(shadow)
         self._blend = self._good = self._missed_in_a_row = 0
         self._degraded_ns, self._fault, self._base = 0, "", list(self.shield.last)
-        self._last_state = self.state
+        self._last_state, self._last_rung = self.state, "local"
 
     def _checked(self, bundle: Bundle) -> Bundle:
         """Refuses what could not run here, in words."""
@@ -98,7 +102,7 @@ class Runtime:
                     f"the robot has the {what} {getattr(there, what)} and the policy needs {getattr(wanted, what)}"
                 )
         deadline, slow = bundle.interface.control.deadline_s, float(np.percentile(bundle.seconds, LATENCY_SHARE))
-        if slow > deadline:
+        if slow > deadline and self.ladder is None:  # which has looked at the policy on board itself
             raise DeployError(
                 f"this machine needs {slow * 1e3:.1f} ms for a command in {LATENCY_SHARE:g} of 100 cases, and "
                 f"{deadline * 1e3:g} ms are allowed; use a faster one, or end what else runs on it"
@@ -118,7 +122,7 @@ class Runtime:
         self.bundle, self.safety = bundle, safety
         self.control: Control = bundle.interface.control
         self.monitor = Monitor(bundle.interface, bundle.spec)
-        self.graph: Graph = bundle.graph
+        self.graph: Graph | Ladder = self.ladder or bundle.graph
         self._names = element_names(bundle.spec)
         self._place = slice(0, 0) if safety.workspace is None else safety.workspace.seen
         self._blend_ticks = max(1, round(self.control.blend_s / self.control.period_s))
@@ -174,6 +178,8 @@ class Runtime:
         Raises:
             DeployError: if it sees or does something else, or cannot run here; the old one goes on.
         """
+        if self.ladder is not None:
+            raise DeployError("a policy that a server computes is not swapped; stop, and start with the other one")
         if bundle.spec != self.bundle.spec:
             raise DeployError("the other policy sees or commands something else; stop, and start with that one")
         self._checked(bundle)
@@ -225,10 +231,12 @@ class Runtime:
     def _step(self, reading: Reading, started: int) -> None:
         verdict = self.monitor.judge(reading, started)
         self._guard(reading, verdict)
-        state, finished = self.state, started
+        state, finished, valid_s = self.state, started, self.control.expiry_s
         if state in (State.BLENDING, State.RUNNING):
             command = self._compute(started)
             finished = self.clock()
+            if self.ladder is not None:
+                valid_s = self.ladder.valid_s
         elif state is State.ARMED:
             command = self.shield.stop()
         else:
@@ -236,7 +244,7 @@ class Runtime:
                 self.shield.reset()  # the actuators brake by themselves, so there is nothing to brake from
             command = self.shield.stop()
         if self.state is not State.FAULT:
-            sent = self.robot.send(command, self.control.expiry_s, self.ticks)
+            sent = self.robot.send(command, valid_s, self.ticks)
             if sent is not command:
                 self._resynchronise(sent)
         self.ticks += 1
@@ -343,6 +351,9 @@ class Runtime:
             return
         event = f"{state.value} {self.cause}".strip() if changed else ""
         shield, monitor = self.shield, self.monitor
+        rung = "local" if self.ladder is None else self.ladder.rung.value
+        if rung != self._last_rung:
+            self._last_rung, event = rung, event or f"computed {rung}"
         if shield.reasons:
             event = event or "shield"
         shadow = None if self._shadow is None else self._shadow.graph(monitor.values)[0].tolist()
@@ -353,7 +364,7 @@ class Runtime:
                 "command": command, "shadow": shadow, "reasons": int(shield.reasons), "correction": shield.correction,
                 "novelty": monitor.novelty, "age_s": monitor.oldest_s, "compute_us": (finished - started) // 1000,
                 "tick_us": (ended - started) // 1000, "slack_us": (self._deadline_ns - ended + started) // 1000,
-                "misses": self.misses, "follows": reading.follows,
+                "misses": self.misses, "follows": reading.follows, "rung": rung,
             },
             event,
         )  # fmt: skip

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from physai.deploy.bundle import Bundle
+from physai.deploy.ladder import Ladder
 from physai.deploy.link import LinkedRobot
 from physai.deploy.log import Log
 from physai.deploy.loop import Loop
@@ -63,6 +64,7 @@ def run_jobs(
     site: Any = None,
     log: Path | None = None,
     shadow: Bundle | None = None,
+    ladder: Ladder | None = None,
     on_job: Callable[[Job], None] | None = None,
 ) -> list[Job]:
     """Runs one job for each seed, in real time. After a fault, somebody is told, and it is acknowledged for the next.
@@ -78,7 +80,7 @@ def run_jobs(
         try:
             robot.connect()
             watchdog.start()
-            runtime = Runtime(bundle, robot, site=site, log=record, watchdog=watchdog, shadow=shadow)
+            runtime = Runtime(bundle, robot, site=site, log=record, watchdog=watchdog, shadow=shadow, ladder=ladder)
             for seed in seeds:
                 jobs.append(_job(runtime, robot, seed))
                 if on_job is not None:
