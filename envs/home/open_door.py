@@ -4,8 +4,8 @@ Goal      door open by 60 degrees.
 Start     door shut and bolted, its handle anywhere in 7 x 7 x 12 cm and the cupboard turned by up to 8 degrees; hand
           pointing ahead with open fingers, 11 to 19 cm before the handle. A camera estimates where the handle is, with
           noise of 2 mm and a constant error of 3 mm along each axis, and how leaf, lever and cupboard are turned, with
-          noise of a degree and a constant error of half of one, all 50 ms late. Nothing measures hinge or bolt; a wrench
-          is felt between flange and hand.
+          noise of a degree and a constant error of half of one, all of it 50 ms late. Nothing measures the angle of the
+          hinge or the bolt.
 Ends      success; failure when arm and door press on each other with more than 250 N; 8 s (truncated).
 Reward    near, gripped, unlatched and opened, less the cost of time; a stop by force.
 Sources   gripper: Franka Hand (assets/tools/gripper.urdf); door: assets/furniture/door.urdf and `parts/door.py`;
