@@ -18,12 +18,12 @@ from matplotlib import get_data_path
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from physai.errors import AssetError, ConfigError, PhysaiError, StorageError, TaskError
-from physai.evaluate.episodes import Actor, play
+from physai.errors import ConfigError, PhysaiError, StorageError, TaskError
+from physai.evaluate.episodes import play
 from physai.evaluate.evaluation import first_seed
 from physai.evaluate.progress import Meter
-from physai.policy import load_policy, shipped_policy
 from physai.spec import PolicySpec
+from physai.view.stage import Stage
 from physai_envs import registry
 from physai_envs.env import TaskEnv
 
@@ -72,53 +72,15 @@ def record(
     if fps is not None and not 0 < fps <= 240:
         raise ConfigError(f"fps is {fps}; it must lie between 0 and 240")
     first = first_seed(seed, episodes)
-    with Meter("frames", None) as meter:
-        name, actor, words = _cast(source, task)
-        env = registry.make(name, visual=True, goal_env=actor is not None and actor.spec.goal_env)
-        try:
-            player = actor if actor is not None else Understudy(env)
-            spec = player.spec
-            rate = fps or min(spec.control_hz, MAX_FPS)
-            with _appearing(target) as part, writer_class(part, (width, height), rate) as writer:
-                film = Film(env, spec, writer, words or str(getattr(player, "words", "")), meter)
-                for episode_seed in range(first, first + episodes):
-                    film.begin(episode_seed)
-                    play(env, player, episode_seed, on_step=film.step)
-                    film.end()
-        finally:
-            env.close()
+    with Meter("frames", None) as meter, Stage(source, task) as stage:
+        rate = fps or min(stage.spec.control_hz, MAX_FPS)
+        with _appearing(target) as part, writer_class(part, (width, height), rate) as writer:
+            film = Film(stage.env, stage.spec, writer, stage.words, meter)
+            for episode_seed in range(first, first + episodes):
+                film.begin(episode_seed)
+                play(stage.env, stage.actor, episode_seed, on_step=film.step)
+                film.end()
     return target
-
-
-def _cast(source: str | Path, task: str | None) -> tuple[str, Actor | None, str]:
-    """Returns the task to make, who acts (None: there is no policy), and what the caption calls it."""
-    if not Path(source).exists():
-        try:
-            shipped_policy(str(source))
-        except AssetError:  # a task, but none ships for it: the expert or chance steps in
-            return str(source), None, ""
-    policy = load_policy(source, task)
-    return policy.task, policy, f"{policy.algorithm} policy"
-
-
-class Understudy:
-    """Acts where there is no policy: the task's scripted expert, or random actions, the same in every episode."""
-
-    def __init__(self, env: gym.Env[Any, Any]) -> None:
-        self.spec: PolicySpec = registry.policy_spec(env)
-        self._env = env
-        inner = env.unwrapped
-        self._expert = inner.expert_action if isinstance(inner, TaskEnv) and inner.task.expert is not None else None
-        self.words = "random actions, no policy" if self._expert is None else "scripted expert, no policy"
-
-    def reset(self) -> None:
-        """Starts the random actions anew, so that every episode can be filmed again."""
-        self._env.action_space.seed(0)
-
-    def act(self, observations: NDArray[Any]) -> NDArray[Any]:
-        """Returns one action (1, k)."""
-        action = self._env.action_space.sample() if self._expert is None else self._expert()
-        return np.asarray(action).reshape(1, self.spec.action_size)
 
 
 class Film:
