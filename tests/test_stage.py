@@ -10,8 +10,9 @@ import pytest
 from evaluation_policies import save_bundle
 from evaluation_toys import STEPS, TASK
 
-from physai.errors import CheckpointError, TaskError
+from physai.errors import TaskError
 from physai.evaluate.episodes import play
+from physai.policy import load_policy
 from physai.view.stage import Stage
 
 
@@ -55,13 +56,11 @@ def test_another_policy_takes_over_and_a_wrong_one_does_not(tmp_path: Path) -> N
     first, second = save_bundle(tmp_path / "first"), save_bundle(tmp_path / "second")
     with Stage(first) as stage:
         before = stage.actor
-        stage.replace(second)
+        stage.take_over(load_policy(second))
         assert stage.actor is not before
         taken = stage.actor
-        with pytest.raises(TaskError, match="was trained for"):
-            stage.replace("reach")
-        with pytest.raises(CheckpointError):
-            stage.replace(tmp_path)
+        with pytest.raises(TaskError, match="acts in physai/Reach-v0, and this is EvaluationToy-v0"):
+            stage.take_over(load_policy("reach"))
         assert stage.actor is taken, "it goes on"
 
 

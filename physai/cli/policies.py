@@ -28,9 +28,17 @@ def view(
     seed: Seed = 0,
     width: Annotated[int, typer.Option(min=64, help="Pixels.")] = 640,
     height: Annotated[int, typer.Option(min=64, help="Pixels.")] = 480,
+    gui: Annotated[bool, typer.Option("--gui", help="Watch in a window.")] = False,
+    run: Annotated[Path | None, typer.Option(help="Follow the newest checkpoint of a run that goes on.")] = None,
+    camera: Annotated[list[str] | None, typer.Option(help="task, top, side, close or follow.")] = None,
 ) -> None:
     """Record a video of a policy at work. Needs no screen."""
-    chosen = source or str(newest_run())
+    chosen = source or str(run or newest_run())
+    if gui:
+        from physai.view.window import watch
+
+        watch(chosen, task, seed=seed, camera=(camera or ["task"])[0], follow=run is not None)
+        return
     from physai.view.record import record as run_recording
 
     out = record or (run_folder(chosen) or Path()) / "rollout.mp4"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from physai.errors import AssetError, TaskError
 from physai.evaluate.episodes import Actor, finite, finite_number, to_env
-from physai.policy import load_policy, shipped_policy
+from physai.policy import Policy, load_policy, shipped_policy
 from physai.spec import PolicySpec
 from physai_envs import registry
 from physai_envs.env import TaskEnv
@@ -22,11 +22,13 @@ from physai_envs.env import TaskEnv
 class Understudy:
     """Acts where there is no policy: the task's scripted expert, or random actions, the same in every episode."""
 
-    def __init__(self, env: gym.Env[Any, Any]) -> None:
+    def __init__(self, env: gym.Env[Any, Any], *, scripted: bool | None = None) -> None:
         self.spec: PolicySpec = registry.policy_spec(env)
         self._env = env
         inner = env.unwrapped
         self._expert = inner.expert_action if isinstance(inner, TaskEnv) and inner.task.expert is not None else None
+        if scripted is False:
+            self._expert = None
         self.words = "random actions, no policy" if self._expert is None else "scripted expert, no policy"
 
     def reset(self) -> None:
@@ -49,6 +51,7 @@ class Stage:
             or random actions are taken.
         task: needed where the source does not name it.
         visual: with visual shapes, so that the environment can be rendered; the physics is the same.
+        chosen: what `cast` returned for this source, for those who had to know it before.
 
     Attributes:
         task: name that `registry.make` takes.
@@ -65,13 +68,16 @@ class Stage:
         PhysaiError: whatever `load_policy` and `registry.make` raise.
     """
 
-    def __init__(self, source: str | Path, task: str | None = None, *, visual: bool = True) -> None:
-        self.task, policy = _cast(source, task)
+    def __init__(
+        self, source: str | Path, task: str | None = None, *, visual: bool = True,
+        chosen: tuple[str, Policy | None] | None = None,
+    ) -> None:  # fmt: skip
+        self.task, policy = chosen or cast(source, task)
         goal_env = policy is not None and policy.spec.goal_env
         self.env: gym.Env[Any, Any] = registry.make(self.task, visual=visual, goal_env=goal_env)
         self.actor: Actor = Understudy(self.env) if policy is None else policy
         self.spec: PolicySpec = self.actor.spec
-        self.words = str(getattr(self.actor, "words", "")) if policy is None else f"{policy.algorithm} policy"
+        self.words = called(self.actor)
         self.seed, self.steps, self.reward, self.total, self.ended = 0, 0, 0.0, 0.0, True
         self.observation: Any = None
         self.info: Mapping[str, Any] = {}
@@ -118,25 +124,39 @@ class Stage:
         self.total += self.reward
         self.ended = bool(terminated or truncated)
 
-    def replace(self, source: str | Path) -> None:
-        """Lets another policy of the same task act from now on.
+    def take_over(self, actor: Actor, words: str = "") -> None:
+        """Lets somebody else act from now on, called `words`.
 
         Raises:
-            PhysaiError: whatever `load_policy` raises; then the one before goes on.
+            TaskError: if it is made for something else; then the one before goes on.
         """
-        policy = load_policy(source, self.task)
-        seen, given = self.spec.observation_size, policy.spec.observation_size
-        if seen != given:
-            raise TaskError(f"{source} observes {given} numbers, and here there are {seen}; watch it by itself")
-        self.actor, self.words = policy, f"{policy.algorithm} policy"
+        if (actor.spec.task, actor.spec.observation_size) != (self.spec.task, self.spec.observation_size):
+            raise TaskError(f"{called(actor)} acts in {actor.spec.task}, and this is {self.spec.task}")
+        self.actor, self.words = actor, words or called(actor)
+
+    def understudies(self) -> list[Actor]:
+        """Who else could act without a policy: the scripted expert, if there is one, and chance."""
+        env = self.declared
+        scripted = (True, False) if env is not None and env.task.expert is not None else (False,)
+        found = [Understudy(self.env, scripted=kind) for kind in scripted]
+        return [understudy for understudy in found if understudy.words != self.words]
 
     def close(self) -> None:
         """Ends the simulation."""
         self.env.close()
 
 
-def _cast(source: str | Path, task: str | None) -> tuple[str, Actor | None]:
-    """Returns the task to make, and who acts (None: there is no policy)."""
+def called(actor: Actor) -> str:
+    """Returns what an actor is called, such as ``ppo policy``."""
+    return f"{actor.algorithm} policy" if isinstance(actor, Policy) else str(getattr(actor, "words", "policy"))
+
+
+def cast(source: str | Path, task: str | None) -> tuple[str, Policy | None]:
+    """Returns the task to make, by a name that `registry.make` takes, and who acts (None: there is no policy).
+
+    Raises:
+        PhysaiError: whatever `load_policy` raises.
+    """
     if not Path(source).exists():
         try:
             shipped_policy(str(source))
