@@ -56,8 +56,7 @@ class Session:
         self, stage: Stage, window: Window, folder: Path, *, camera: str = OWN, others: Sequence[str | Path] = (),
         follower: Follower | None = None,
     ) -> None:  # fmt: skip
-        assert stage.declared is not None
-        self.stage, self.env, self.window, self.follower = stage, stage.declared, window, follower
+        self.stage, self.env, self.window, self.follower = stage, stage.ours(), window, follower
         self.clock, self.hands, self.human = Clock(stage.spec.control_hz), Human(stage.spec), False
         self._title = registry.slug(stage.spec.task).replace("_", " ").capitalize()
         self._actors: list[Actor | str | Path] = [stage.actor, *others, *stage.understudies()]

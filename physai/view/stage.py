@@ -94,6 +94,16 @@ class Stage:
         inner = self.env.unwrapped
         return inner if isinstance(inner, TaskEnv) else None
 
+    def ours(self) -> TaskEnv:
+        """Returns `declared`.
+
+        Raises:
+            TaskError: if the environment is somebody else's.
+        """
+        if self.declared is None:
+            raise TaskError(f"{self.spec.task} is not declared by physai, so it has one picture of its own and no more")
+        return self.declared
+
     @property
     def time_s(self) -> float:
         """Time since the reset [s]."""
