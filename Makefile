@@ -83,7 +83,8 @@ format: $(READY) ## format the code and repair what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(READY) ## speed of the environments and of training on this machine
+bench: $(READY) ## speed of the environments and of training on this machine, and what became slower than the stored baseline
+	$(BIN)/python benchmarks/guard.py
 	$(BIN)/python benchmarks/env_speed.py
 	$(BIN)/python benchmarks/train_speed.py
 
