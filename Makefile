@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format bench results docs clean
+.PHONY: help setup demo test test-all check format bench results docs clean bench-peers
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -83,9 +83,22 @@ format: $(READY) ## format the code and repair what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(READY) ## speed of the environments and of training on this machine
+bench: $(READY) ## speed of the environments and of training on this machine, and what became slower than the stored baseline
+	$(BIN)/python benchmarks/guard.py
 	$(BIN)/python benchmarks/env_speed.py
 	$(BIN)/python benchmarks/train_speed.py
+
+PEERS := .venv-peers
+$(PEERS)/ready: benchmarks/peers/requirements.txt constraints.txt
+	@echo "setup: $(PEERS), the libraries that physai is measured beside (minutes)"
+	@test -x $(PEERS)/bin/python || "$(PYTHON)" -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r $<
+	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) --no-deps --upgrade --target $(PEERS)/panda \
+	    $$(grep ^panda-gym $<)
+	@touch $@
+
+bench-peers: $(READY) $(PEERS)/ready ## speed beside panda-gym, stable-baselines3 and RLlib, in a venv of their own
+	$(BIN)/python benchmarks/peers/compare.py
 
 results: $(READY) ## evaluate every shipped policy on 200 unseen episodes, and write docs/results.md and all other tables
 	$(BIN)/python docs/results.py

@@ -26,6 +26,7 @@ class Body:
         movable: index of each joint that moves, in the engine's order.
         samples: joint states at the beginning of the control step and after each of its physics steps so far, for those
             who `follow` them; the last one is the present.
+        colors: what links were coloured with, where somebody looks.
     """
 
     def __init__(self, world: World, name: str, uid: int, *, dynamic: bool) -> None:
@@ -42,6 +43,7 @@ class Body:
         self.home_joints = [0.0] * len(self.movable)
         self._read = list(self.movable)
         self.samples: list[Sequence[JointState]] = []
+        self.colors: dict[int, Vector] = {}
 
     @reading
     def pose(self) -> tuple[Vector, Vector]:
@@ -72,6 +74,13 @@ class Body:
     def joint_positions(self) -> list[float]:
         """Positions of every movable joint [rad or m]."""
         return [state[0] for state in self.joint_states[: len(self.movable)]]
+
+    @property
+    def extent(self) -> float:
+        """Largest side of the box around all links [m]."""
+        boxes = [bullet.getAABB(self.id, link, self._client) for link in range(-1, len(self.joints))]
+        lows, highs = zip(*boxes, strict=True)
+        return float((np.max(highs, axis=0) - np.min(lows, axis=0)).max())
 
     def follow(self) -> None:
         """Has the world keep the joint states of every physics step in `samples`."""
@@ -200,6 +209,7 @@ class Body:
     def set_color(self, rgba: Sequence[float], link: int = -1) -> None:
         """Colours a link, where somebody looks."""
         if self.world.visual:
+            self.colors[link] = tuple(rgba)
             bullet.changeVisualShape(self.id, link, rgbaColor=rgba, physicsClientId=self._client)
 
     def go_home(self) -> None:

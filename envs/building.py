@@ -52,7 +52,7 @@ def _cap(radius: float) -> tuple[list[list[float]], list[int]]:
 
 
 class Builder:
-    """One headless Bullet client and the bodies that are put into it.
+    """One Bullet client, headless but in a `Window`, and the bodies that are put into it.
 
     Args:
         physics: engine settings.
@@ -61,7 +61,7 @@ class Builder:
 
     def __init__(self, physics: Physics, *, visual: bool = False) -> None:
         self.physics, self.visual = physics, visual
-        self.client: int = bullet.connect(bullet.DIRECT)
+        self.client: int = self._connect()
         if self.client < 0:
             raise SimulationError("Bullet gave no simulation client; close environments that are no longer used")
         self.bodies: dict[str, Body] = {}
@@ -74,6 +74,9 @@ class Builder:
             deterministicOverlappingPairs=1,
             physicsClientId=self.client,
         )
+
+    def _connect(self) -> int:
+        return bullet.connect(bullet.DIRECT)  # type: ignore[no-any-return]
 
     def __getitem__(self, name: str) -> Body:
         try:

@@ -15,7 +15,7 @@ from physai.errors import ActionError, ConfigError, SimulationError, TaskError, 
 from physai.spec import ActionMap, PolicySpec
 from physai_envs.geometry import yaw_of
 from physai_envs.robot import Robot
-from physai_envs.task import Scene, Task
+from physai_envs.task import Camera, Scene, Task
 from physai_envs.world import Vector, World
 
 TEST_SEED_START = 1_000_000  # training draws episode seeds below, evaluation from here up
@@ -324,20 +324,27 @@ class TaskEnv(gym.Env[Any, NDArray[np.float32]]):
             raise ConfigError(f"{self.task.id} has no scripted expert; remove warm_start from the configuration")
         return np.clip(np.asarray(self.task.expert(self.scene), dtype=np.float32), -1.0, 1.0)
 
-    def render(self, width: int = 640, height: int = 480) -> NDArray[np.uint8]:  # type: ignore[override]
-        """Returns a picture from the task's camera, (height, width, 3) uint8.
+    def render(  # type: ignore[override]
+        self, width: int = 640, height: int = 480, camera: Camera | None = None
+    ) -> NDArray[np.uint8]:
+        """Returns a picture from a camera, the task's own unless given, (height, width, 3) uint8.
 
         Raises:
             ConfigError: if the environment was made without visual shapes.
         """
         if not self.scene.world.visual:
             raise ConfigError("this environment has no visual shapes; make it with render_mode='rgb_array'")
-        camera, view = self.task.camera, self.scene.world.camera
-        eye, target = camera.eye, camera.target
-        if camera.follows:
-            position, orientation = self.scene.robot.body.pose
-            eye, target = (ride_along(position, yaw_of(orientation), point) for point in (eye, target))
-        return view(eye, target, width, height, camera.field_of_view_deg, camera.light)
+        camera = camera or self.task.camera
+        eye, target = self.viewpoint(camera)
+        return self.scene.world.camera(eye, target, width, height, camera.field_of_view_deg, camera.light)
+
+    def viewpoint(self, camera: Camera) -> tuple[Vector, Vector]:
+        """Where a camera stands now, and where it looks, world frame [m]."""
+        if not camera.follows:
+            return camera.eye, camera.target
+        position, orientation = self.scene.robot.body.pose
+        yaw = yaw_of(orientation)
+        return ride_along(position, yaw, camera.eye), ride_along(position, yaw, camera.target)
 
     def close(self) -> None:
         """Ends the simulation client."""

@@ -201,8 +201,8 @@ def _goal_terms(
     env: gym.Env[Any, Any], goals: spaces.Dict, observations: tuple[ObservationSpec, ...]
 ) -> tuple[ObservationSpec, ...]:
     """Terms of a flattened goal-conditioned observation, in the order of the Dict space."""
-    goal = getattr(getattr(env.unwrapped, "task", None), "goal", None)
-    unit = "" if goal is None else goal.unit
+    goal = getattr(getattr(env.unwrapped, "task", None), "goal", None)  # others may have a task with a goal, too
+    unit = getattr(goal, "unit", "")
     parts = [observations if name == "observation" else (_term(name, space, unit),) for name, space in goals.items()]
     return tuple(term for part in parts for term in part)
 

@@ -166,14 +166,17 @@ class Robot:
         if tool := self.tool_joints:
             self.body.drive_velocity(tool, [0.0] * len(tool), [TOOL_BRAKE_N] * len(tool))
 
-    def place_tip(self, position: Vector) -> None:
-        """Puts the arm at rest with the tip at `position` [m] and the tool upright as at home. For resets only.
+    def place_tip(self, position: Vector, lean: Vector = (0.0, 0.0, 0.0)) -> None:
+        """Puts the arm at rest with the tip at `position` [m] and the tool as at home. For resets only.
+
+        `lean` turns the tool from there, by roll, pitch and yaw about the world's axes [rad].
 
         Raises:
             SimulationError: if the arm does not reach that far.
         """
         self.body.set_joints(self.home)
-        orientation, joints = self.tip_pose[1], np.array(self.home)
+        joints = np.array(self.home)
+        _, orientation = multiply((0, 0, 0), quaternion_from_euler(lean), (0, 0, 0), self.tip_pose[1])
         for _ in range(PLACING_ROUNDS):
             there, turned = self.tip_pose
             error = np.array((*subtract(position, there), *rotation_error(orientation, turned)))

@@ -66,6 +66,10 @@ class ClusterError(PhysaiError):
     """Raised when Ray cannot be started, reached, or give the resources that a run needs."""
 
 
+class DisplayError(PhysaiError):
+    """Raised when a window cannot be opened, because nothing is there to show it."""
+
+
 class StorageError(PhysaiError):
     """Raised when the run folder cannot be written: no space, no permission, not reachable."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import tempfile
 import threading
@@ -71,10 +72,12 @@ def remove(running: Cluster, node: Any) -> None:
 
 
 def until(condition: Callable[[], Any], what: str) -> Any:
-    """Waits for something, and returns it."""
+    """Waits for something, and returns it; if it never comes, says where every thread is."""
     ends = time.monotonic() + DEADLINE_S
     while not (found := condition()):
-        assert time.monotonic() < ends, f"never came: {what}"
+        if time.monotonic() > ends:
+            faulthandler.dump_traceback(all_threads=True)
+            raise AssertionError(f"never came: {what}")
         time.sleep(0.02)
     return found
 
@@ -92,6 +95,10 @@ class Beside:
             self._answer = self._work()
         except BaseException as error:
             self._error = error
+
+    def ended(self) -> bool:
+        """Whether it is over."""
+        return not self._thread.is_alive()
 
     def result(self) -> Any:
         """Waits for it; returns or raises what it did."""
@@ -113,9 +120,13 @@ class Stall:
         partial.write_text(f"{phase} {path}")
         partial.replace(folder / "stall")
 
-    def reached(self) -> int:
-        """Waits until the run is there; returns the process that is held."""
-        return int(until(lambda: (self.folder / "reached").exists() and (self.folder / "reached").read_text(), "phase"))
+    def reached(self, training: Beside) -> int:
+        """Waits until the run is there; returns the process that is held. Raises what ended the run before."""
+        reached = self.folder / "reached"
+        until(lambda: reached.exists() or training.ended(), "phase")
+        if not reached.exists():
+            raise AssertionError(f"ended before the phase: {training.result()}")
+        return int(reached.read_text())
 
     def go(self) -> None:
         """Lets it go on."""

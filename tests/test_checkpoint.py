@@ -42,6 +42,7 @@ def everything(learner):
 def figures(run) -> list[dict[str, str]]:
     """The rows of progress.csv, without what depends on time and on who did the work."""
     timed = {"seconds", "steps_per_s", "physics", "collected_s", "rebuilt", "learner_busy", "waiting", "restarts"}
+    timed |= {"cpu", "gpu", "energy_j"}
     rows = csv.DictReader((run / "progress.csv").read_text().splitlines())
     return [{name: value for name, value in row.items() if name not in timed} for row in rows]
 

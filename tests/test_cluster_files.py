@@ -135,7 +135,7 @@ def test_bash_and_sbatch_can_read_the_slurm_script(tmp_path):
 
 PLAYED = {
     "srun": 'while [[ "$1" != -- ]]; do echo "$1" >> "$PLAY/srun"; shift; done; shift; exec "$@"',
-    "scontrol": 'if [[ "$1" == show ]]; then echo localhost; sleep 0.2; echo other; else echo "$@" >> "$PLAY/scontrol"; fi',
+    "scontrol": '[[ "$1" == show ]] || exec echo "$@" >> "$PLAY/scontrol"; echo localhost; sleep 0.2; echo other',
     "physai": 'echo "$@" > "$PLAY/physai"; stat -c %a "$RAY_AUTH_TOKEN_PATH" >> "$PLAY/physai"\n'
     'trap "exit 143" TERM; [[ "$1" == train && "$2" == quick ]] || while :; do sleep 0.1; done',
 }

@@ -89,7 +89,7 @@ def run_and_disturb(nodes, who: str, phase: str, storage: Path) -> Path:
     values = toys.small(TASK, storage=str(storage), learner={"workers": LEARNERS.get(who, 0), "max_failures": 2})
     training = Beside(lambda: train(RunConfig.model_validate(values), quiet=True))
     try:
-        disturb(nodes, who, stall.reached(), run)
+        disturb(nodes, who, stall.reached(training), run)
     finally:
         stall.go()
     return training.result()

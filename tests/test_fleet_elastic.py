@@ -48,13 +48,13 @@ def test_one_two_one_nodes_give_the_bits_of_an_undisturbed_run(nodes, heard, tmp
     checkpoints = tmp_path / "elastic" / "staged" / "run" / "checkpoints"
     joins = Stall(nodes.folder, "collecting", checkpoints / "000001")
     training = Beside(lambda: train(RunConfig.model_validate(values), quiet=True))
-    joins.reached()
+    joins.reached(training)
     add(nodes, 2)
     until(lambda: any("a rollout actor joined; there are 3" in line for line in heard), "actors on the new node")
     joins.go()
     until(lambda: (checkpoints / "000003").exists(), "an iteration with all")
     leaves = Stall(nodes.folder, "collecting", checkpoints)
-    leaves.reached()
+    leaves.reached(training)
     remove(nodes, first)
     leaves.go()
     run = training.result()
@@ -65,8 +65,8 @@ def test_one_two_one_nodes_give_the_bits_of_an_undisturbed_run(nodes, heard, tmp
     assert everything(toys.learn(values)) == everything(undisturbed)
 
 
-def lose_all(nodes, stall, heard) -> None:
-    stall.reached()
+def lose_all(nodes, stall, training, heard) -> None:
+    stall.reached(training)
     for node in list(nodes.worker_nodes):
         remove(nodes, node)
     stall.go()
@@ -79,7 +79,7 @@ def test_with_no_node_left_it_waits_and_goes_on_when_one_joins_and_ends_when_non
     checkpoints = tmp_path / "staged" / "run" / "checkpoints"
     stall = Stall(nodes.folder, "collecting", checkpoints / "000001")
     training = Beside(lambda: train(RunConfig.model_validate(values), quiet=True))
-    lose_all(nodes, stall, heard)
+    lose_all(nodes, stall, training, heard)
     add(nodes, 1)
     run = training.result()
     assert (run / "checkpoints" / "000005").exists()
@@ -88,7 +88,7 @@ def test_with_no_node_left_it_waits_and_goes_on_when_one_joins_and_ends_when_non
     values["stop"]["steps"] *= 2
     values["rollout"]["patience_s"] = 5.0
     training = Beside(lambda: train(RunConfig.model_validate(values), resume=str(run), quiet=True))
-    lose_all(nodes, stall, heard)
+    lose_all(nodes, stall, training, heard)
     with pytest.raises(ClusterError, match=r"no rollout actor has been there for \d+ s; bring nodes back and continue"):
         training.result()
     assert any(f"--resume {run}" in line for line in heard)

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from physai.errors import CheckpointError, ConfigError, PhysaiError, TaskError
+from physai.view.pick import Pick, picked
 from physai.view.record import record
+from physai.view.stage import Stage
 
 
 def frames(path: Path) -> tuple[dict[str, Any], NDArray[np.uint8]]:
@@ -71,7 +73,7 @@ def test_a_gif_by_its_suffix(tmp_path: Path) -> None:
 def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Collects the captions."""
     captions: list[str] = []
-    monkeypatch.setattr("physai.view.record._caption", lambda picture, text: captions.append(text))
+    monkeypatch.setattr("physai.view.film._caption", lambda picture, text: captions.append(text))
     return captions
 
 
@@ -114,3 +116,40 @@ def test_what_cannot_be_filmed_is_said(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match="cannot be rendered"):
         record("evaluation_toys:EvaluationToyBlind-v0", tmp_path / "film.mp4")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_several_cameras_are_shown_side_by_side(tmp_path: Path) -> None:
+    out = record("vacuum_coverage", tmp_path / "film.gif", width=160, height=120, fps=0.05, cameras=("task", "top"))
+    with Image.open(out) as film:
+        picture = np.asarray(film.convert("RGB")).astype(int)
+    left, right = picture[:100, :78], picture[:100, 80:158]
+    assert min(left.std(), right.std()) > 5.0
+    assert np.abs(left - right).mean() > 5.0, "two views"
+    with pytest.raises(ConfigError, match="no camera 'tpo'"):
+        record("vacuum_coverage", tmp_path / "film.mp4", cameras=("tpo",))
+    with pytest.raises(TaskError, match="one picture of its own"):
+        record(TASK, tmp_path / "film.mp4", cameras=("top",))
+
+
+def test_the_best_the_worst_and_random_episodes_are_picked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the toy, odd seeds fail; the record of a shipped policy names its worst ones."""
+    captions = said(monkeypatch)
+    source = save_bundle(tmp_path / "bundle")
+    record(source, tmp_path / "film.mp4", width=64, height=64, pick=Pick.worst)
+    assert "worst of 20" in captions[0]
+    assert int(captions[0].split("seed ")[1].split()[0]) % 2 == 1
+    assert captions[-1].endswith("no success")
+    captions.clear()
+    record(source, tmp_path / "film.mp4", width=64, height=64, pick=Pick.best)
+    assert captions[-1].endswith("success")
+    assert not captions[-1].endswith("no success")
+    with Stage("amr_navigation", visual=False) as stage:
+        worst, words = picked(Pick.worst, stage, "amr_navigation", 2, 0)
+        assert len(set(worst)) == 2
+        assert words == ", worst of 200"
+        assert (
+            picked(Pick.random, stage, "amr_navigation", 3, 1)[0]
+            != picked(Pick.random, stage, "amr_navigation", 3, 2)[0]
+        )
+        with pytest.raises(ConfigError, match="cannot be picked"):
+            picked(Pick.random, stage, "amr_navigation", 500, 1)

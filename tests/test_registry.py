@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import gymnasium as gym
 import numpy as np
@@ -44,6 +45,13 @@ def test_foreign_environments_get_a_spec_from_their_spaces():
     np.testing.assert_array_equal(spec.command_high, [2.0])
     np.testing.assert_array_equal(spec.command_scale, [1.0])
     assert registry.policy_spec(registry.make("CartPole-v1")).discrete
+
+
+def test_a_foreign_task_with_a_goal_of_its_own_kind_gets_a_spec(monkeypatch):
+    env = registry.make("goal_toys:Goals-v0")
+    monkeypatch.setattr(env.unwrapped, "task", SimpleNamespace(goal=np.zeros(2)), raising=False)  # as panda-gym has it
+    names = [term.name for term in registry.policy_spec(env).observations]
+    assert set(names) == {"achieved_goal", "desired_goal", "observation"}
 
 
 def test_a_foreign_environment_need_not_know_of_rendering():

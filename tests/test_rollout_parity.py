@@ -149,10 +149,19 @@ def test_easy_fraction_is_the_share_of_easy_episodes():
     assert all(options["wind"] == 2 for options in drawn)
 
 
-@pytest.mark.parametrize("limits", [{}, {"target_kl": 0.01}])
-def test_the_update_is_that_of_stock_ppo(limits):
-    algorithm = {"batch_size": 25, "network": [16, 16], "epochs": 3, "entropy": 0.01, "learning_rate": 3e-3, **limits}
-    config = configure("toys:Target-v0", algorithm=algorithm)
+@pytest.mark.parametrize(
+    ("task", "changes"),
+    [
+        ("toys:Target-v0", {}),
+        ("toys:Target-v0", {"target_kl": 0.01}),
+        ("toys:Target-v0", {"activation": "elu", "network": [16]}),
+        ("CartPole-v1", {}),
+        ("CartPole-v1", {"activation": "relu"}),
+    ],
+)
+def test_the_update_is_that_of_stock_ppo(task, changes):
+    algorithm = {"batch_size": 25, "network": [16, 16], "epochs": 3, "entropy": 0.01, "learning_rate": 3e-3, **changes}
+    config = configure(task, algorithm=algorithm)
     model, normalizer = parts(config)
     model.fragments = [RolloutWorker(config).sample(package(model, normalizer), Job(0, 0, None))]
     model.collect_rollouts(model.env, model._init_callback(None), model.rollout_buffer, model.n_steps)

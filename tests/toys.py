@@ -133,12 +133,11 @@ def stall(phase: str) -> None:
         wanted, _, path = (folder / "stall").read_text().rpartition(" ")
         if wanted != phase or not Path(path).exists():
             return
-        with (folder / "reached.partial").open("x") as file:
-            file.write(str(os.getpid()))
+        claim = (folder / "stall").rename(folder / "reached.partial")  # one process alone
     except (OSError, ValueError):
         return
-    (folder / "reached.partial").replace(folder / "reached")
-    (folder / "stall").unlink()
+    claim.write_text(str(os.getpid()))
+    claim.replace(folder / "reached")
     while not (folder / "go").exists():
         time.sleep(0.02)
 
@@ -156,8 +155,9 @@ def stage() -> None:
     """Makes the learner of this process stall where it updates and where it writes a checkpoint."""
     from physai import storage
     from physai.train.learner import Learner
+    from physai.train.recorder import Writer
 
-    check, write = Learner._check_finite, storage._write_durably
+    check, write, submit = Learner._check_finite, storage._write_durably, Writer.submit
     if getattr(check, "staged", False):
         return
 
@@ -171,8 +171,12 @@ def stage() -> None:
             stall("checkpointing")
         write(path, data)
 
+    def submitting(self: Writer, snapshot: Any) -> None:
+        self.idle(10.0)  # on a busy machine a snapshot that waits is replaced, and a test waits for its checkpoint
+        submit(self, snapshot)
+
     checking.staged = True  # type: ignore[attr-defined]
-    Learner._check_finite, storage._write_durably = checking, writing  # type: ignore[method-assign]
+    Learner._check_finite, storage._write_durably, Writer.submit = checking, writing, submitting  # type: ignore[method-assign]
 
 
 class Slow(Target):

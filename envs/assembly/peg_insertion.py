@@ -39,20 +39,30 @@ INSIDE = 0.3  # difficulty below which episodes start with the peg in the hole
 
 
 def build(s: Scene) -> None:
+    add_hole(s.world, "hole", PEG_RADIUS + CLEARANCE, DEPTH)
+    add_surroundings(s)
+
+
+def add_surroundings(s: Scene) -> None:
+    """Adds what there is beside the hole: table, block below it, sensor of contact."""
     add_table(s.world)
     s.world.box("block", half=(0.05, 0.05, 0.0075), color=(0.35, 0.38, 0.42, 1.0))
-    add_hole(s.world, "hole", PEG_RADIUS + CLEARANCE, DEPTH)
     s.add_sensor("contact", ContactMeter(s.world, s.robot.body, s["hole"], lambda: tip_to_mouth(s)[2] > -METER_NEAR))
 
 
 def reset(s: Scene) -> None:
+    s.robot.place_tip(place_fixture(s))
+
+
+def place_fixture(s: Scene) -> Vector:
+    """Puts the hole somewhere, and returns where the tip starts [m]."""
     x, y = s.rng.uniform(-HOLE_RANGE, HOLE_RANGE, 2) + HOLE_CENTRE
     s["hole"].place((x, y, MOUTH_HEIGHT))
     s["block"].place((x, y, MOUTH_HEIGHT - DEPTH - 0.0075))
     s.memory.mouth = (x, y, MOUTH_HEIGHT)
     s.memory.seated = (x, y, MOUTH_HEIGHT - DEPTH)
     start = s.rng.uniform(-START_RANGE, START_RANGE, 3) + (*HOLE_CENTRE, MOUTH_HEIGHT + START_HEIGHT)
-    s.robot.place_tip(_on_the_way(s, start))
+    return _on_the_way(s, start)
 
 
 def _on_the_way(s: Scene, start: Vector) -> Vector:

@@ -15,17 +15,21 @@ from physai_envs.robot import Robot
 
 @dataclass(frozen=True)
 class CompliantPull:
-    """Pulls the tool tip towards a point near it, by an impedance in joint torques; the tool stays upright.
+    """Pulls the tool tip towards a point near it, by an impedance in joint torques; the tool stays as it began.
 
     The command is where the point lies as seen from the tip, so the arm never pushes harder than `stiffness` times
     `reach`, and nothing is remembered from one command to the next. This is the Cartesian impedance mode of torque
     controlled arms (N. Hogan, "Impedance Control", 1985). The arm compensates its own weight, as such arms do: the
     task simulates that by a world without gravity and without loose parts.
 
+    With `tilt` the command also says by how much the tool is turned about the two horizontal axes through its tip, as
+    seen from how it stands; what turns it less far pushes back, as the walls of a hole do.
+
     Attributes:
         reach: largest distance of the point along each axis [m].
         turn: largest angle about the vertical axis by which the tool is pulled [rad]; without it, it keeps its yaw.
         yaw_stiffness: with which it is then turned [Nm/rad].
+        tilt: largest angle about each horizontal axis by which the tool is pulled [rad]; without it, it stays upright.
         stiffness: of the tip [N/m].
         turning_stiffness: about each axis [Nm/rad].
         damping: [Ns/m].
@@ -36,6 +40,7 @@ class CompliantPull:
     reach: float
     turn: float = 0.0
     yaw_stiffness: float = 20.0
+    tilt: float = 0.0
     stiffness: float = 2000.0
     turning_stiffness: float = 120.0
     damping: float = 120.0
@@ -44,10 +49,12 @@ class CompliantPull:
     name: str = "tip_pull"
 
     def spec(self) -> ActionSpec:
-        """Describes the command: (x, y, z[, yaw])."""
+        """Describes the command: (x, y, z[, roll, pitch][, yaw])."""
         axes, high, unit = XYZ, limits(self.reach, 3), "m"
+        if self.tilt:
+            axes, high, unit = (*axes, "roll", "pitch"), (*high, self.tilt, self.tilt), "m, rad"
         if self.turn:
-            axes, high, unit = (*XYZ, "yaw"), (*high, self.turn), "m, rad"
+            axes, high, unit = (*axes, "yaw"), (*high, self.turn), "m, rad"
         return ActionSpec(self.name, axes, unit, tuple(-v for v in high), high, frame="world")
 
     def bind(self, robot: Robot, period_s: float) -> Controller:
@@ -67,6 +74,7 @@ class _ImpedanceController:
         self._upright: Sequence[float] = (0.0, 0.0, 0.0, 1.0)
         yaw_stiffness = law.yaw_stiffness if law.turn else law.turning_stiffness
         of_position = [law.stiffness] * 3 + [law.turning_stiffness] * 2 + [yaw_stiffness]
+        self._tilts, self._turns = bool(law.tilt), bool(law.turn)
         of_velocity = [law.damping] * 3 + [law.turning_damping] * 3
         self._laws = -np.array(([of_position], [of_velocity]))
         n = self._joints = len(robot.joints)
@@ -84,8 +92,9 @@ class _ImpedanceController:
     def apply(self, command: Sequence[float]) -> None:
         robot, body = self.robot, self._body
         turn = rotation_error(self._upright, robot.tip_pose[1])
-        if len(command) > 3:
-            turn = (*self._tilt(), command[3])
+        if self._tilts or self._turns:
+            tilt = command[3:5] if self._tilts else self._tilt()
+            turn = (*tilt, command[-1] if self._turns else turn[2])
         error = np.array((*command[:3], *turn))
         jacobian = body.jacobian(robot.last_link, robot.tip_from_com, body.joint_positions)[:, self._columns]
         weighted = (jacobian.T * self._laws).reshape(-1, 6)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from operator import truediv
 
 import numpy as np
-from scipy.linalg.lapack import dposv
 
 from physai.spec import ActionSpec, limits
 from physai_envs.control.term import XYZ, Controller
@@ -95,6 +94,10 @@ class _HeldPose:
 
 class _TwistController:
     def __init__(self, robot: Robot, period_s: float, law: EndEffectorTwist) -> None:
+        from scipy.linalg.lapack import dposv  # here, because who lists the tasks does not wait for it
+
+        # numpy's own solve checks its arguments for longer than this solves
+        self._solve = dposv
         self.robot, self.held = robot, _HeldPose(robot, period_s, law.lead)
         self._tilts = bool(law.tilt)
         self._columns = robot.columns
@@ -119,8 +122,7 @@ class _TwistController:
         body = robot.body
         # the columns of a tool's joints are zero, as those lie beyond the tip's link; to cut them off costs a copy
         jacobian = body.jacobian(robot.last_link, robot.tip_from_com, body.joint_positions)
-        # numpy's own solve checks its arguments for longer than this solves
-        _, weights, _ = dposv(jacobian.dot(jacobian.T) + self._damping, twist)
+        _, weights, _ = self._solve(jacobian.dot(jacobian.T) + self._damping, twist)
         rates = weights.dot(jacobian).tolist()[self._columns]
         worst = max(map(abs, map(truediv, rates, robot.velocity_limit)))
         if worst > 1.0:  # slow down as a whole, so that the direction stays

@@ -12,7 +12,6 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from physai_envs.parts.room import HALF_X, HALF_Y, Rectangle
 
@@ -57,8 +56,10 @@ class FloorPlan(Grid):
     """
 
     def __init__(self, radius: float) -> None:
+        from scipy import ndimage  # here, because who lists the tasks does not wait for it
+
         super().__init__(HALF_X[1] + MARGIN, HALF_Y[1] + MARGIN)
-        self.radius = radius
+        self._ndimage, self.radius = ndimage, radius
         reach = int(radius / CELL) + 1
         offsets = np.arange(-reach, reach + 1) * CELL
         self._disc = offsets[:, None] ** 2 + offsets**2 <= radius * radius
@@ -76,12 +77,12 @@ class FloorPlan(Grid):
             out_x = np.maximum(np.abs(c * dx + s * dy) - o.half_x, 0.0)
             out_y = np.maximum(np.abs(c * dy - s * dx) - o.half_y, 0.0)
             free &= out_x * out_x + out_y * out_y >= self.radius**2
-        return ndimage.label(free)[0]  # type: ignore[no-any-return]
+        return self._ndimage.label(free)[0]  # type: ignore[no-any-return]
 
     def open(self, region: NDArray[np.bool_]) -> None:
         """Starts an episode: the middle of the disc can be in `region`; all that the disc covers there is bare."""
         self.free = region
-        self.bare = ndimage.binary_dilation(region, self._disc)
+        self.bare = self._ndimage.binary_dilation(region, self._disc)
         self.area = self.left = int(self.bare.sum())
 
     def cover(self, start: Sequence[float], end: Sequence[float]) -> int:

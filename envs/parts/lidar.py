@@ -61,6 +61,10 @@ class Lidar:
         ranges += self._start
         return ranges
 
+    def hits(self) -> list[Vector]:
+        """Casts the rays, and returns where they hit something, world frame [m]; for somebody who looks."""
+        return [hit[3] for hit in self._world.rays(self._near, self._far, self._body) if hit[0] >= 0]
+
     def clearance(self, ranges: NDArray[np.float64]) -> float:
         """Least free distance between the robot's outline and what a ray saw [m]."""
         return float((ranges - self._skin).min())

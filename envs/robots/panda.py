@@ -31,3 +31,9 @@ PANDA_GEAR = PANDA.with_tool(GEAR, wrench=True)
 # The hand points ahead and the fingers move up and down, as for the bar of a drawer. Elbow out to the side: there the
 # joints are farthest from their limits for tips 0.35 to 0.65 m ahead and 0.5 to 0.7 m up (found by random search).
 PANDA_AHEAD = replace(PANDA_GRIPPER, home=(1.075, -1.056, -0.848, -2.431, -2.278, 2.577, 0.781))  # rad
+
+# The hand points ahead beside the arm, and keeps its wrist free to swing with a door: along the swing of 60 degrees no
+# joint comes nearer than 0.25 rad to its limit and the arm stays in front of the leaf (found by random search).
+PANDA_BESIDE = replace(
+    PANDA.with_tool(GRIPPER, wrench=True), home=(2.125, 0.221, -0.444, -1.596, -1.452, 1.475, 1.011)
+)  # rad

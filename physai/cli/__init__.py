@@ -51,6 +51,7 @@ app.add_typer(deploy_app, name="deploy")
 app.command()(jobs.submit)
 app.add_typer(jobs_app, name="jobs")
 app.command()(inventory.runs)
+app.command()(inventory.report)
 app.command()(inventory.doctor)
 
 

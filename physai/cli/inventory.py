@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from physai.cli.find import RUNS, find_runs, located
+from physai.cli.find import RUNS, find_runs, located, newest_run
 from physai.cli.show import echo_json, show
 from physai.errors import AssetError
 
@@ -39,18 +39,43 @@ def tasks(
 
 
 def runs(
+    compare: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN]...", help="Compare these: what differs, and their results.")
+    ] = None,
     folder: Annotated[str, typer.Option(help="Where the runs are: a folder or a storage URI.")] = str(RUNS),
     markdown: Annotated[bool, typer.Option("--markdown", help="As a Markdown table.")] = False,
 ) -> None:
-    """List the runs, the newest first."""
+    """List the runs, the newest first. With names, compare them."""
     from physai.catalog import Table
 
+    if compare:
+        from physai.train.history import History
+        from physai.train.run_report import compared
+
+        show(*compared([History.read(run) for run in compare]), markdown=markdown)
+        return
     found = find_runs(located(folder))
     if not found:
         typer.echo(f"no runs in {folder}; `physai train peg_insertion` makes one")
         return
     rows = tuple(_run_row(run) for run in found)
     show(Table("Runs", ("run", "started", "steps", "held out", "evaluated"), rows), markdown=markdown)
+
+
+def report(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN]...", help="Runs; seeds of one run share a curve. Default: newest."),
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="FILE", help="Default: report.html in the run.")
+    ] = None,
+) -> None:
+    """Write the report of runs: curves, time, energy, film and configuration in one HTML file."""
+    chosen = sources or [str(newest_run())]
+    from physai.train.run_report import write
+
+    typer.echo(write(chosen, out))
 
 
 def doctor(

@@ -23,15 +23,36 @@ Seed = Annotated[int, typer.Option(help="Evaluation seed; episode i depends on i
 def view(
     source: Source = None,
     record: Annotated[Path | None, typer.Option(metavar="FILE", help="MP4 or GIF; default: rollout.mp4.")] = None,
+    gui: Annotated[bool, typer.Option("--gui", help="Watch in a window, in real time.")] = False,
+    run: Annotated[Path | None, typer.Option(help="A run that goes on; --gui follows its newest checkpoint.")] = None,
     task: TaskOption = None,
-    episodes: Annotated[int, typer.Option(min=1, help="Number of episodes.")] = 1,
+    episodes: Annotated[int, typer.Option(min=1, help="Number of episodes to film.")] = 1,
     seed: Seed = 0,
-    width: Annotated[int, typer.Option(min=64, help="Pixels.")] = 640,
-    height: Annotated[int, typer.Option(min=64, help="Pixels.")] = 480,
+    pick: Annotated[
+        str | None, typer.Option(metavar="best|worst|random", help="Film these of the evaluated episodes.")
+    ] = None,
+    camera: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="task, top, side, close or follow; several side by side in a film."),
+    ] = None,
+    width: Annotated[int, typer.Option(min=64, help="Pixels of a film.")] = 640,
+    height: Annotated[int, typer.Option(min=64, help="Pixels of a film.")] = 480,
 ) -> None:
-    """Record a video of a policy at work. Needs no screen."""
-    chosen = source or str(newest_run())
+    """Watch a policy in a window (--gui), or record a video of it, which needs no screen."""
+    chosen = source or str(run or newest_run())
+    cameras = camera or ["task"]
+    if gui:
+        from physai.view.window import watch
+
+        watch(chosen, task, seed=seed, camera=cameras[0], follow=run is not None)
+        return
+    from physai.view.pick import pick_of
     from physai.view.record import record as run_recording
 
     out = record or (run_folder(chosen) or Path()) / "rollout.mp4"
-    typer.echo(run_recording(chosen, out, task=task, episodes=episodes, seed=seed, width=width, height=height))
+    typer.echo(
+        run_recording(
+            chosen, out, task=task, episodes=episodes, seed=seed, width=width, height=height, cameras=cameras,
+            pick=pick_of(pick),
+        )
+    )  # fmt: skip

@@ -7,7 +7,6 @@ and numbers; a rank may have to wait there until another has measured the policy
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -105,16 +104,7 @@ class Collective:
         dist.all_gather(parts, rows.contiguous())
         return torch.cat(parts, dim=1)
 
-    def add(self, parameters: Sequence[torch.Tensor], figures: torch.Tensor) -> torch.Tensor:
-        """Replaces gradients by their sum over the ranks, and returns the sum of `figures` (k,); all in one message."""
-        if self.size == 1:
-            return figures
-        learning = [p for p in parameters if p.requires_grad]
-        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in learning]
-        flat = torch.cat([*(gradient.reshape(-1) for gradient in gradients), figures])
-        dist.all_reduce(flat)
-        start = 0
-        for parameter in learning:
-            parameter.grad = flat[start : start + parameter.numel()].view_as(parameter)
-            start += parameter.numel()
-        return flat[start:]
+    def add(self, message: torch.Tensor) -> None:
+        """Replaces a tensor by its sum over the ranks."""
+        if self.size > 1:
+            dist.all_reduce(message)

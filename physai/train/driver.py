@@ -15,7 +15,7 @@ from typing import Any
 from physai.config import RunConfig
 from physai.errors import ClusterError, ConfigError, PhysaiError
 from physai.storage import Storage
-from physai.train import device, warm_start
+from physai.train import device, run_report, warm_start
 from physai.train.outcome import Interface, Outcome
 from physai.train.progress import Board, TerminalBoard
 from physai.train.run_dir import RunFolder
@@ -67,6 +67,9 @@ def train(
             if run.can_continue():
                 board.say(f"continue with: physai train --resume {run.path}")
             raise
+        board.phase("writing the report")
+        if note := run_report.refreshed(str(run.path)):
+            board.say(note)
         _conclude(run, outcome, board)
     if outcome.stopped and received:
         _leave(received[0])

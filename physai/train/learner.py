@@ -38,6 +38,7 @@ from physai.train.recorder import Recorder
 from physai.train.report import Window, training_row
 from physai.train.run_dir import QUARANTINE, RunFolder
 from physai.train.summary import Summary
+from physai.train.usage import Usage
 from physai.train.work import Fleet
 
 
@@ -142,6 +143,7 @@ class Learner:
             self.board.say(f"{self.collective.size} learners share the {self.config.rollout.groups} groups")
 
     def _iterate(self) -> None:
+        self._usage = Usage()
         if self.iteration and self._measurement_due():
             self._measure()  # it was stopped before it came to that
             self.store.amend(self.iteration, self.validation)
@@ -348,6 +350,7 @@ class Learner:
             "redone": self.redone,
             "actors": self.fleet.workers,
             "quarantined": len(self.quarantine.crashes),
+            **self._usage.read(),
             **self.validation,
             **learnt,
         }
