@@ -90,16 +90,16 @@ class Ladder:
         self._sequence = 0
         self.counts = dict.fromkeys(Rung, 0)
         self.missed = 0
+        self.rung, self.valid_s = Rung.REMOTE, control.expiry_s
+        self._last_ns = self._good = self._since_probe = 0
+        self._probe: tuple[int, int] | None = None
         self.reset()
 
     def reset(self) -> None:
-        """Begins an episode; sequences go on, so no answer to an earlier one is ever taken."""
+        """Begins an episode: forgets what was seen and commanded, and not how the network is."""
         self.bundle.graph.reset()
         self.local.graph.reset()
-        self.rung, self.valid_s = Rung.REMOTE, self._expiry_ns * 1e-9
         self._last: Any = None
-        self._last_ns = self._good = self._since_probe = 0
-        self._probe: tuple[int, int] | None = None
 
     def __call__(self, observation: Array) -> Array:
         """Returns the command (1, k) for an observation (1, m)."""
