@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from impaired import Background, Impairment, Proxy
 from runtime_toys import Recurrent
@@ -272,7 +272,7 @@ def test_a_request_that_would_wait_too_long_is_declined_at_once(bundle: Bundle, 
 def test_falls_and_climbs_over_a_bad_network(
     bundle: Bundle, background: Background, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Real sockets through a proxy: good, then a half-open partition, then good again; commands are right throughout."""
+    """Real sockets through a proxy: good, a half-open partition, good again; commands are right throughout."""
     monkeypatch.setattr(remote_module, "SILENT_S", 0.2)
     impairment = Impairment(duplicate=0.3)
     proxy = Proxy(started(background, bundle).port, impairment)
