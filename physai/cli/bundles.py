@@ -189,6 +189,17 @@ def rollback(key: PrivateKey, registry: RegistryFolder = REGISTRY) -> None:
     typer.echo(_registry(registry).rollback(read_private_key(key)))
 
 
+@app.command()
+def leapp(
+    bundle: Folder,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="New folder.")],
+) -> None:
+    """Write a bundle for NVIDIA's LEAPP: the same graph, and a YAML file that Isaac Lab and Isaac ROS read."""
+    from physai.export.leapp import export_leapp
+
+    typer.echo(export_leapp(bundle, out))
+
+
 @app.command("list")
 def list_bundles(registry: RegistryFolder = REGISTRY, key: Keys = None) -> None:
     """List the aliases of a registry and its log, which is checked."""
