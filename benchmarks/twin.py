@@ -29,6 +29,7 @@ from physai.deploy.loop import Loop
 from physai.deploy.run import load_to_run
 from physai.deploy.runtime import Runtime
 from physai.deploy.watchdog import Watchdog
+from physai.errors import PhysaiError
 from physai.evaluate.statistics import wilson_interval
 from physai.policy import shipped_policy
 from physai.twin.faults import Faults
@@ -47,6 +48,7 @@ HEAD = (
     "task", "condition", "in training, 95 % of 200", "on the cell", "intervals", "faults", "shield", "skipped", "late",
     "limits broken",
 )  # fmt: skip
+RESULTS = Path(__file__).with_suffix(".json")
 BUDGET_S = 80.0  # of a row: the successes of a policy that it has time for
 EPISODES = (3, 30)  # the fewest and the most of a row
 WAYS = {"kill -STOP": signal.SIGSTOP, "kill -9": signal.SIGKILL, "disk full": None}
@@ -86,7 +88,10 @@ def measure(names: list[str], conditions: list[str], path: Path, parallel: int) 
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(parallel, mp_context=spawn, max_tasks_per_child=1) as pool:
         for done in as_completed([pool.submit(row, *pair) for pair in left]):
-            rows.append(done.result())
+            try:
+                rows.append(done.result())
+            except PhysaiError as problem:  # the others are worth as much as before
+                sys.stderr.write(f"{problem}\n")
             path.write_text(json.dumps(rows, indent=1) + "\n")
 
 
@@ -173,9 +178,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", nargs="*", default=list(TASKS), choices=TASKS, metavar="TASK")
     parser.add_argument("--conditions", nargs="*", default=list(CONDITIONS), choices=CONDITIONS, metavar="CONDITION")
-    parser.add_argument(
-        "--results", type=Path, default=Path("twin.json"), metavar="FILE.json", help="where rows are kept"
-    )
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE.json", help="where rows are kept")
     parser.add_argument("--parallel", type=int, default=2, help="cells at a time")
     parser.add_argument("--kill", type=int, metavar="TRIES", help="measure lost controllers instead")
     parser.add_argument("--control", nargs=4, help=argparse.SUPPRESS)

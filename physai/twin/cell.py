@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from physai.deploy.bundle import Bundle, acts_in_commands
+from physai.deploy.bundle import Bundle
 from physai.deploy.clock import PRIORITY, real_time
 from physai.deploy.link import (
     COMMAND,
@@ -57,10 +57,8 @@ class Cell:
 
     def __init__(self, bundle: Bundle, path: Path, faults: Faults, report: Any) -> None:
         self.spec, self.faults, self.report = bundle.spec, faults, report
-        if acts_in_commands(self.spec):
-            raise DeployError(
-                f"{self.spec.task} has no commands in engineering units; the twin plays physai's own tasks"
-            )
+        if self.spec.discrete or not np.isfinite(self.spec.command_scale).all():
+            raise DeployError(f"{self.spec.task} has no limited commands; the twin plays physai's own tasks")
         self.env: Any = registry.make(bundle.manifest["task"], goal_env=self.spec.goal_env)
         self.actuators = Actuators(bundle.safety, self.spec)
         self.period_ns = round(1e9 / self.spec.control_hz)
