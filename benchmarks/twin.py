@@ -48,7 +48,7 @@ HEAD = (
     "task", "condition", "in training, 95 % of 200", "on the cell", "intervals", "faults", "shield", "skipped", "late",
     "limits broken",
 )  # fmt: skip
-RESULTS = Path(__file__).with_suffix(".json")
+RESULTS, LOST = (Path(__file__).with_name(name) for name in ("twin.json", "twin_lost.json"))
 BUDGET_S = 80.0  # of a row: the successes of a policy that it has time for
 EPISODES = (3, 30)  # the fewest and the most of a row
 WAYS = {"kill -STOP": signal.SIGSTOP, "kill -9": signal.SIGKILL, "disk full": None}
@@ -157,20 +157,28 @@ def attack(name: str, way: str) -> dict[str, Any]:
         return {**seen, "attacked_ns": attacked, "said": victim.stdout.read()}
 
 
-def kills(name: str, tries: int) -> None:
-    """Prints how long it took until the robot braked and rested, after each way to lose its controller."""
-    sys.stdout.write("| what happened | tries | brakes after | rests after | safe stops | limits broken |\n")
-    sys.stdout.write("| --- | --- | --- | --- | --- | --- |\n")
-    for way in WAYS:
-        seen = [attack(name, way) for _ in range(tries)]
-        times = [
-            [(one[key] - one["attacked_ns"]) * 1e-6 for one in seen if one[key]] for key in ("braked_ns", "rested_ns")
-        ]
+def kills(name: str, tries: int, path: Path) -> str:
+    """Measures how long it takes until the robot brakes and rests, after each way to lose its controller; a table.
+
+    Tries are kept in `path`; a second call makes only what is missing of them.
+    """
+    kept: dict[str, list[dict[str, Any]]] = json.loads(path.read_text()) if path.exists() else {}
+    for _ in range(tries):
+        for way in WAYS:
+            if len(kept.setdefault(way, [])) < tries:
+                seen = attack(name, way)
+                kept[way].append({"said": seen["said"], "broken": sum(seen["violations"].values())})
+                for key in ("braked_ns", "rested_ns"):
+                    kept[way][-1][key] = seen[key] and seen[key] - seen["attacked_ns"]
+                path.write_text(json.dumps(kept, indent=1) + "\n")
+    lines = [("what happened", "tries", "brakes after", "rests after", "safe stops", "limits broken"), ("---",) * 6]
+    for way, seen in kept.items():
+        times = [[one[key] * 1e-6 for one in seen if one[key]] for key in ("braked_ns", "rested_ns")]
         said = [f"{statistics.median(t):.0f} ms, at most {max(t):.0f} ms" if t and WAYS[way] else "-" for t in times]
         safe = sum(bool(one["rested_ns"] or "fault: the log" in one["said"]) for one in seen)
-        broken = sum(sum(one["violations"].values()) for one in seen)
-        sys.stdout.write(f"| {way} | {tries} | {said[0]} | {said[1]} | {safe} | {broken} |\n")
-        sys.stdout.flush()
+        broken = sum(one["broken"] for one in seen)
+        lines.append((way, str(len(seen)), said[0], said[1], str(safe), str(broken)))
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def main() -> None:
@@ -178,7 +186,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", nargs="*", default=list(TASKS), choices=TASKS, metavar="TASK")
     parser.add_argument("--conditions", nargs="*", default=list(CONDITIONS), choices=CONDITIONS, metavar="CONDITION")
-    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE.json", help="where rows are kept")
+    parser.add_argument("--results", type=Path, metavar="FILE.json", help="where figures are kept")
     parser.add_argument("--parallel", type=int, default=2, help="cells at a time")
     parser.add_argument("--kill", type=int, metavar="TRIES", help="measure lost controllers instead")
     parser.add_argument("--control", nargs=4, help=argparse.SUPPRESS)
@@ -187,10 +195,11 @@ def main() -> None:
         name, path, log, way = options.control
         control(load_to_run(shipped_policy(name), None, unsigned=True), Path(path), Path(log), WAYS[way] is None)
     elif options.kill:
-        kills(options.tasks[0], options.kill)
+        sys.stdout.write(kills(options.tasks[0], options.kill, options.results or LOST))
     else:
-        measure(options.tasks, options.conditions, options.results, options.parallel)
-        sys.stdout.write(table(options.results))
+        path = options.results or RESULTS
+        measure(options.tasks, options.conditions, path, options.parallel)
+        sys.stdout.write(table(path))
 
 
 if __name__ == "__main__":

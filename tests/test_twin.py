@@ -228,10 +228,19 @@ def test_whatever_fails_no_limit_is_broken(reach: Bundle, faults: Faults, succee
 
 
 @pytest.mark.slow
-def test_a_lost_controller_ends_in_a_safe_stop() -> None:
+def test_a_lost_controller_ends_in_a_safe_stop(tmp_path: Path) -> None:
     """`kill -STOP`, `kill -9` and a full disk, three times each, as the benchmark does it."""
     script = Path(__file__).parent.parent / "benchmarks" / "twin.py"
-    command = [sys.executable, str(script), "--tasks", "reach", "--kill", "3"]
+    command = [
+        sys.executable,
+        str(script),
+        "--tasks",
+        "reach",
+        "--kill",
+        "3",
+        "--results",
+        str(tmp_path / "kills.json"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines()[2:]]
     assert [row[0] for row in rows] == ["kill -STOP", "kill -9", "disk full"]
