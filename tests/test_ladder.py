@@ -92,8 +92,12 @@ def test_it_falls_at_once_and_climbs_back_after_good_answers_in_a_row(reach: Bun
 
 
 def test_the_same_bundle_on_board_computes_rather_than_holds(reach: Bundle) -> None:
-    rig = Rig(reach, Impairment(partition=True), weak=False)
-    command = rig.ladder(np.zeros((1, reach.spec.observation_size), np.float32))
+    rig, seen = Rig(reach, Impairment(), weak=False), np.zeros((1, reach.spec.observation_size), np.float32)
+    rig.ladder(seen)
+    assert rig.ladder.rung is Rung.REMOTE
+    rig.impairment.partition = True
+    rig.clock.sleep(rig.period)
+    command = rig.ladder(seen)
     assert rig.ladder.rung is Rung.LOCAL
     assert command[0, 0] == pytest.approx(SERVER[0])
 
@@ -130,6 +134,16 @@ def test_answers_to_earlier_requests_are_not_used(reach: Bundle) -> None:
     rig = Rig(reach, Impairment(delay_s=0.0251))
     rig.tick(100)
     assert rig.ladder.counts[Rung.REMOTE] == 0
+
+
+def test_a_link_that_mixes_up_its_answers_is_not_believed(reach: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = Rig(reach, Impairment())
+    take = rig.link.take
+    monkeypatch.setattr(
+        rig.link, "take", lambda sequence, wait_s: replace(take(sequence, wait_s), sequence=sequence - 1)
+    )
+    rig.tick(20)
+    assert set(rig.trace) == {Rung.LOCAL}
 
 
 def test_memory_travels_and_stays_whole_when_the_link_breaks(reach: Bundle) -> None:
