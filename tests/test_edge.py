@@ -216,6 +216,16 @@ def test_strangers_are_disconnected(bundle: Bundle, background: Background, sent
     link.close()
 
 
+@pytest.mark.parametrize("head", [HEAD.pack(MAGIC, HELLO, LARGEST), HEAD.pack(b"PHIX", HELLO, 2)])
+def test_what_is_no_frame_is_not_waited_for(bundle: Bundle, background: Background, head: bytes) -> None:
+    lines: list[str] = []
+    server = started(background, bundle, tell=lines.append)
+    with socket.create_connection(("127.0.0.1", server.port), PATIENCE_S) as stranger:
+        stranger.sendall(head + b"{}")
+        assert stranger.recv(10) == b""
+    assert "disconnected" in lines[0]
+
+
 def greeted(port: int, bundle: Bundle, **changes: object) -> tuple[socket.socket, dict]:
     robot = socket.create_connection(("127.0.0.1", port), PATIENCE_S)
     hello = {"protocol": PROTOCOL, "digest": bundle.digest, "rate_hz": 20.0, "token": None, **changes}
