@@ -17,6 +17,7 @@ KINDS = {
     bullet.GEOM_SPHERE: "sphere", bullet.GEOM_BOX: "box", bullet.GEOM_CYLINDER: "cylinder",
     bullet.GEOM_CAPSULE: "capsule", bullet.GEOM_PLANE: "plane", bullet.GEOM_MESH: "mesh",
 }  # fmt: skip
+BODY_TYPE, MULTIBODY = 10, 2  # where Bullet's dynamics tell the kind of a body, and the kind of all but scenery
 Link = tuple[Body, int]  # link -1 is the base
 
 
@@ -65,7 +66,10 @@ def frame(link: Link) -> Vector:
     if index >= 0:
         position, orientation = body.link_state(index)[4:6]
         return (*position, *orientation)
-    position, orientation = multiply(*body.pose, *invert(*body.dynamics_info()[3:5]))  # a pose is of the centre of mass
+    dynamics = body.dynamics_info()
+    if dynamics[BODY_TYPE] != MULTIBODY:  # scenery; for it Bullet tells an inertial frame at random
+        return (*body.position, *body.orientation)
+    position, orientation = multiply(*body.pose, *invert(*dynamics[3:5]))  # a pose is that of the centre of mass
     return (*position, *orientation)
 
 
