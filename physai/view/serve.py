@@ -60,6 +60,6 @@ def serve(make: Callable[[], str], host: str, port: int, say: Callable[[str], No
     """
     with PageServer(host, port) as server:
         server.page = make()
-        say(f"http://{host}:{server.server_port}/ (Ctrl-C ends it)")
         with contextlib.suppress(KeyboardInterrupt):
+            say(f"http://{host}:{server.server_port}/ (Ctrl-C ends it)")
             server.serve_forever()
