@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from PIL import ImageGrab
 
 NEEDED = {"Xvfb": "xvfb", "xdotool": "xdotool"}  # programs, and the Debian packages that bring them
-START_S, WAIT_S = 20.0, 60.0
+START_S, WAIT_S = 60.0, 120.0  # generous: other work may have the cores
+FIRST_NUMBER, MOST_NUMBERS = 100, 20_000  # of displays; their TCP ports, which nobody opens, end at 65,535
 
 
 class Display:
@@ -53,22 +54,25 @@ class Display:
 
 @contextmanager
 def display(width: int = 1280, height: int = 800) -> Iterator[Display]:
-    """Starts an X server on a free number; skips, naming the package, where there is none."""
+    """Starts an X server on a number of this process alone; skips, naming the package, where there is none.
+
+    Servers that look for a free number at the same moment may find the same one.
+    """
     for program, package in NEEDED.items():
         if shutil.which(program) is None:
             pytest.skip(f"{program} is missing: apt-get install {package}")
     reading, writing = os.pipe()
+    name = f":{FIRST_NUMBER + os.getpid() % MOST_NUMBERS}"
     screen = ["-screen", "0", f"{width}x{height}x24", "-nolisten", "tcp"]
     server = subprocess.Popen(
-        ["Xvfb", "-displayfd", str(writing), *screen], pass_fds=[writing], stderr=subprocess.DEVNULL
+        ["Xvfb", name, "-displayfd", str(writing), *screen], pass_fds=[writing], stderr=subprocess.DEVNULL
     )
     os.close(writing)
     try:
         ready, _, _ = select.select([reading], [], [], START_S)
-        number = os.read(reading, 16).decode().strip() if ready else ""
-        if not number:
+        if not ready or not os.read(reading, 16):
             pytest.fail(f"Xvfb gave no display within {START_S:g} s (exit code {server.poll()})")
-        yield Display(f":{number}")
+        yield Display(name)
     finally:
         os.close(reading)
         server.terminate()

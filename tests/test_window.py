@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from physai.view.overlay import BACK, GOOD, WIDTH
 from physai_envs.window import PANEL_MARGIN
 
+pytestmark = pytest.mark.xdist_group("screen")  # drawn in software: one at a time
 PHYSAI = str(Path(sys.executable).parent / "physai")
 SCENE = np.s_[:760, WIDTH + 2 * PANEL_MARGIN : 1200]  # what is beside the panel
 PANEL = np.s_[PANEL_MARGIN : PANEL_MARGIN + 200, PANEL_MARGIN : PANEL_MARGIN + WIDTH]

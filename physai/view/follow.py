@@ -44,14 +44,14 @@ class Follower:
         if self._thread is not None:
             self._thread.join()
 
-    def first(self) -> Path:
-        """Waits for a checkpoint, and returns it; looks for newer ones from then on."""
-        while not self._look():
-            time.sleep(self._every_s)
-        self.fresh()
+    def first(self) -> Policy:
+        """Waits for a checkpoint, and returns its policy; looks for newer ones from then on."""
+        while (policy := self.fresh()) is None:
+            if not self._look():
+                time.sleep(self._every_s)
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()
-        return self._folder / self.name
+        return policy
 
     def fresh(self) -> Policy | None:
         """Returns the policy of the newest checkpoint, if it is newer than the last one that was returned."""
@@ -67,14 +67,17 @@ class Follower:
             self._look()
 
     def _look(self) -> bool:
-        """Loads the newest checkpoint if it is new and whole; one that is half written is whole at the next look."""
+        """Loads the newest checkpoint if it is new and whole.
+
+        One that is half written is whole at the next look, and one that the training removes meanwhile has a successor.
+        """
         names = [path.name for path in self._folder.glob("*") if path.name.isdigit()]
         newest = max(names, key=int, default="")
         if not newest or newest == self._seen:
             return False
         try:
             policy = load_checkpoint(self._folder / newest)
-        except CheckpointError:
+        except (CheckpointError, OSError):
             return False
         self._seen = newest
         with self._waiting:

@@ -51,15 +51,16 @@ def watch(
     """
     check_display()
     check_camera(camera)
-    first, follower = first_seed(seed, 1), None
+    first, follower, chosen = first_seed(seed, 1), None, None
     with tempfile.TemporaryDirectory(prefix="physai-") as folder, ExitStack() as open_things:
         with Meter("opening the window", None) as meter:
             if follow:
                 os.nice(NICENESS)
                 meter.advance(0, "waiting for a checkpoint")
                 follower = open_things.enter_context(Follower(Path(source)))
-                source = follower.first()
-            chosen = cast(source, task)
+                policy = follower.first()
+                chosen = policy.task, policy
+            chosen = chosen or cast(source, task)
             full_id = registry.resolve(chosen[0])
             if not full_id.startswith(registry.NAMESPACE):
                 raise TaskError(f"{full_id} draws itself and has no window here; film it with --record FILE")
