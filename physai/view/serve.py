@@ -13,7 +13,7 @@ from physai.errors import ConfigError
 class _Handler(BaseHTTPRequestHandler):
     server: PageServer
 
-    def do_GET(self) -> None:  # noqa: N802 (the name that the library calls)
+    def do_GET(self) -> None:
         """Answers with the page, and with nothing else."""
         if self.path != "/":
             self.send_error(HTTPStatus.NOT_FOUND)
