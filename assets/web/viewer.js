@@ -157,9 +157,12 @@ function pose(episode) {
 }
 
 const lastTarget = target.clone();
+function targetOf(episode) {
+  return new THREE.Vector3().fromArray(episode.cameras, 6 * Math.min(stepOf(episode), episode.cameras.length / 6 - 1) + 3);
+}
+
 function ride(episode) { // a camera that follows goes where its target goes, and keeps how the mouse turned it
-  const at = 6 * Math.min(stepOf(episode), episode.cameras.length / 6 - 1) + 3;
-  const next = new THREE.Vector3().fromArray(episode.cameras, at);
+  const next = targetOf(episode);
   const moved = next.clone().sub(lastTarget);
   lastTarget.copy(next);
   camera.position.add(moved);
@@ -174,15 +177,18 @@ function render() {
   renderer.setScissorTest(true);
   camera.aspect = w / h;
   camera.updateProjectionMatrix();
-  lamp.target.position.copy(controls.target);
-  lamp.position.copy(controls.target).addScaledVector(direction, 3 * away);
   for (const episode of episodes) episode.caption.hidden = !shown.includes(episode);
   shown.forEach((episode, i) => {
     const [left, top] = [(i % columns) * w, Math.floor(i / columns) * h];
     pose(episode);
+    const beside = targetOf(episode).sub(lastTarget); // every episode has its own machine in the middle
+    lamp.target.position.copy(controls.target).add(beside);
+    lamp.position.copy(lamp.target.position).addScaledVector(direction, 3 * away);
+    camera.position.add(beside);
     renderer.setViewport(left, height - top - h, w, h);
     renderer.setScissor(left + (left && 1), height - top - h, w, h - (top && 1));
     renderer.render(scene, camera);
+    camera.position.sub(beside);
     episode.caption.style.cssText = `left:${left + 10}px;top:${top + 10}px`;
   });
 }
