@@ -27,6 +27,7 @@ class Body:
         samples: joint states at the beginning of the control step and after each of its physics steps so far, for those
             who `follow` them; the last one is the present.
         colors: what links were coloured with, where somebody looks.
+        mesh: points and triangles that the base is drawn with, where they come from no file; Bullet does not tell them.
     """
 
     def __init__(self, world: World, name: str, uid: int, *, dynamic: bool) -> None:
@@ -44,6 +45,7 @@ class Body:
         self._read = list(self.movable)
         self.samples: list[Sequence[JointState]] = []
         self.colors: dict[int, Vector] = {}
+        self.mesh: tuple[NDArray[np.float32], NDArray[np.uint32]] | None = None
 
     @reading
     def pose(self) -> tuple[Vector, Vector]:

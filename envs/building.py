@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from physai.errors import AssetError, SimulationError
 from physai_envs.body import Body
 from physai_envs.engine import STDOUT, Physics, Readings, Vector, bullet, quaternion_from_euler, silenced
@@ -190,14 +192,17 @@ class Builder:
         Bullet draws a ball of 0.5 m as a solid whose faces lie up to 2 cm inside; on the top of it, wheels would hover.
         """
         shape = bullet.createCollisionShape(bullet.GEOM_SPHERE, radius=radius, physicsClientId=self.client)
-        visual = -1
+        visual, mesh = -1, None
         if self.visual:
             points, faces = _cap(radius)
+            mesh = np.array(points, np.float32), np.array(faces, np.uint32).reshape(-1, 3)
             visual = bullet.createVisualShape(
                 bullet.GEOM_MESH, vertices=points, indices=faces, normals=[[v / radius for v in p] for p in points],
                 rgbaColor=color, physicsClientId=self.client,
             )  # fmt: skip
-        return self._rigid(name, shape, visual, position, mass=0.0, color=color, friction=friction, scenery=True)
+        body = self._rigid(name, shape, visual, position, mass=0.0, color=color, friction=friction, scenery=True)
+        body.mesh = mesh
+        return body
 
     def marker(self, name: str, radius: float, color: Vector) -> Body | None:
         """Adds a ball without collision that only somebody who looks sees; None in training."""

@@ -16,23 +16,23 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
     "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
-    "--hide-scrollbars",
+    "--hide-scrollbars", "--use-angle=swiftshader", "--enable-unsafe-swiftshader",
 )  # fmt: skip
 WAIT_S = 120
 BROWSER = "not an origin"  # who asks, in the log of a request that is no page's
 
 
-def _run(folder: Path, page: Path, *flags: str) -> subprocess.CompletedProcess[str]:
+def _run(folder: Path, page: Path, *flags: str, at: str = "") -> subprocess.CompletedProcess[str]:
     if CHROMIUM is None:
         pytest.skip("no Chromium is installed: apt-get install chromium")
-    command = [CHROMIUM, *FLAGS, f"--user-data-dir={folder / 'profile'}", *flags, page.as_uri()]
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={folder / 'profile'}", *flags, page.as_uri() + at]
     return subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=True)
 
 
-def screenshot(folder: Path, page: Path, width: int = 1000, height: int = 1600) -> NDArray[np.uint8]:
-    """What somebody sees, (height, width, 3)."""
+def screenshot(folder: Path, page: Path, width: int = 1000, height: int = 1600, at: str = "") -> NDArray[np.uint8]:
+    """What somebody sees, (height, width, 3); `at` is appended to the address, such as ``#t=2``."""
     out = folder / f"{page.stem}-{width}.png"
-    _run(folder, page, f"--window-size={width},{height}", f"--screenshot={out}")
+    _run(folder, page, f"--window-size={width},{height}", f"--screenshot={out}", at=at)
     return np.asarray(Image.open(out).convert("RGB"))
 
 

@@ -20,7 +20,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "physai.config physai.algorithm_config",
         "physai.storage",
-        " ".join(f"physai_envs.{name}" for name in ("engine", "body", "building", "world", "window", "geometry")),
+        " ".join(
+            f"physai_envs.{name}" for name in ("engine", "body", "building", "world", "window", "shapes", "geometry")
+        ),
         "physai.deploy",
     ),
     (" ".join(f"physai_envs.{name}" for name in ("robot", "control", "sensors", "task", "parts", "robots")),),

@@ -105,7 +105,7 @@ def test_nothing_is_left_when_an_episode_breaks(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_filmed_is_said(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"ends in \.mp4 or \.gif"):
+    with pytest.raises(ConfigError, match=r"ends in \.mp4, \.gif or \.html"):
         record("reach", tmp_path / "film.avi")
     with pytest.raises(ConfigError, match="both must be even"):
         record("reach", tmp_path / "film.mp4", width=321)

@@ -22,8 +22,11 @@ Seed = Annotated[int, typer.Option(help="Evaluation seed; episode i depends on i
 
 def view(
     source: Source = None,
-    record: Annotated[Path | None, typer.Option(metavar="FILE", help="MP4 or GIF; default: rollout.mp4.")] = None,
+    record: Annotated[Path | None, typer.Option(metavar="FILE", help="MP4, GIF or HTML; default: rollout.mp4.")] = None,
     gui: Annotated[bool, typer.Option("--gui", help="Watch in a window, in real time.")] = False,
+    browser: Annotated[bool, typer.Option("--browser", help="Watch recorded episodes in a browser.")] = False,
+    host: Annotated[str, typer.Option(help="Where --browser listens; default: this machine alone.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of --browser.")] = 8080,
     run: Annotated[Path | None, typer.Option(help="A run that goes on; --gui follows its newest checkpoint.")] = None,
     task: TaskOption = None,
     episodes: Annotated[int, typer.Option(min=1, help="Number of episodes to film.")] = 1,
@@ -38,7 +41,7 @@ def view(
     width: Annotated[int, typer.Option(min=64, help="Pixels of a film.")] = 640,
     height: Annotated[int, typer.Option(min=64, help="Pixels of a film.")] = 480,
 ) -> None:
-    """Watch a policy in a window (--gui), or record a video of it, which needs no screen."""
+    """Watch a policy in a window (--gui) or a browser (--browser), or record a video or page, which needs no screen."""
     chosen = source or str(run or newest_run())
     cameras = camera or ["task"]
     if gui:
@@ -48,7 +51,16 @@ def view(
         return
     from physai.view.pick import pick_of
     from physai.view.record import record as run_recording
+    from physai.view.record import replay
 
+    if browser:
+        from physai.view.serve import serve
+
+        serve(
+            lambda: replay(chosen, task=task, episodes=episodes, seed=seed, cameras=cameras, pick=pick_of(pick)),
+            host, port, say=typer.echo,
+        )  # fmt: skip
+        return
     out = record or (run_folder(chosen) or Path()) / "rollout.mp4"
     typer.echo(
         run_recording(

@@ -1,4 +1,4 @@
-"""Films a policy at work, without a screen."""
+"""Films a policy at work, or records it for a browser, without a screen."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from physai.evaluate.episodes import play
 from physai.evaluate.evaluation import first_seed
 from physai.evaluate.progress import Meter
 from physai.view.cameras import OWN, check_camera
+from physai.view.capture import capture
 from physai.view.film import Film, GifWriter, Mp4Writer
+from physai.view.page import page
 from physai.view.pick import Pick, picked
 from physai.view.stage import Stage
 
@@ -38,7 +40,7 @@ def record(
     Args:
         source: anything that `physai.policy.load_policy` takes; for a task without a policy, its scripted expert acts,
             or random actions are taken, and the caption says so.
-        out: an ``.mp4`` (H.264) or ``.gif`` file.
+        out: an ``.mp4`` (H.264) or ``.gif`` file; or ``.html``, which is `replay` and has no size and no rate.
         task: needed where the source does not name it.
         episodes: how many, one after the other: the first of the evaluation with this `seed`.
         seed: of the evaluation.
@@ -58,6 +60,12 @@ def record(
         PhysaiError: whatever `load_policy` raises.
     """
     target = Path(out)
+    if target.suffix.lower() == ".html":
+        with _appearing(target) as part:
+            part.write_text(
+                replay(source, task=task, episodes=episodes, seed=seed, cameras=cameras, pick=pick), encoding="utf-8"
+            )
+        return target
     writer_class = _writer_for(target)
     if width < 2 or height < 2 or width % 2 or height % 2:
         raise ConfigError(f"a video of {width} x {height} pixels is not possible; both must be even")
@@ -86,12 +94,43 @@ def record(
     return target
 
 
+def replay(
+    source: str | Path,
+    *,
+    task: str | None = None,
+    episodes: int = 1,
+    seed: int = 0,
+    cameras: Sequence[str] = (OWN,),
+    pick: Pick | None = None,
+) -> str:
+    """Returns a page that plays episodes in a browser; the arguments are those of `record`, with one camera.
+
+    Raises:
+        ConfigError: if several cameras are named: whoever watches turns it.
+        TaskError: if the task is somebody else's.
+        PhysaiError: whatever `load_policy` raises.
+    """
+    if len(cameras) != 1:
+        raise ConfigError(f"a page starts at one camera, not at {', '.join(cameras)}; the mouse turns it")
+    check_camera(cameras[0])
+    first = first_seed(seed, episodes)
+    with Meter("loading", None):
+        stage = Stage(source, task)
+    with stage:
+        stage.ours()
+        seeds, chosen = list(range(first, first + episodes)), ""
+        if pick is not None:
+            seeds, chosen = picked(pick, stage, source, episodes, seed)
+        with Meter("steps", None) as meter:
+            return page(capture(stage, seeds, camera=cameras[0], words=f"{stage.words}{chosen}", meter=meter))
+
+
 def _writer_for(target: Path) -> type[Mp4Writer] | type[GifWriter]:
     if target.suffix.lower() == ".mp4":
         return Mp4Writer
     if target.suffix.lower() == ".gif":
         return GifWriter
-    raise ConfigError(f"{target} cannot be written: name a file that ends in .mp4 or .gif")
+    raise ConfigError(f"{target} cannot be written: name a file that ends in .mp4, .gif or .html")
 
 
 @contextmanager
@@ -105,6 +144,6 @@ def _appearing(target: Path) -> Iterator[Path]:
     except PhysaiError:
         raise
     except (OSError, subprocess.SubprocessError) as problem:
-        raise StorageError(f"the video cannot be written to {target} ({problem}); name another file") from problem
+        raise StorageError(f"the recording cannot be written to {target} ({problem}); name another file") from problem
     finally:
         part.unlink(missing_ok=True)
