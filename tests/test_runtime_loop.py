@@ -159,7 +159,7 @@ from pathlib import Path
 from physai.deploy.watchdog import Watchdog
 
 if __name__ == "__main__":
-    watchdog = Watchdog(0.2, partial(Path.touch, Path(sys.argv[1])))
+    watchdog = Watchdog(2.0, partial(Path.touch, Path(sys.argv[1])))  # longer than a busy machine stands still
     watchdog.start()
     watchdog.arm()
     print("armed", flush=True)
