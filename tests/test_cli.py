@@ -221,7 +221,7 @@ def test_eval_json_on_stdout_is_nothing_but_json(physai: Call, evaluated: list[s
 
 
 def test_a_failure_of_ours_is_one_sentence(physai: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(path: Path) -> None:
+    def broken(path: Path, trust: object) -> None:
         raise BundleError(f"{path}: policy.onnx is damaged; export it again")
 
     monkeypatch.setattr("physai.deploy.bundle.load_bundle", broken)
@@ -241,7 +241,7 @@ def test_a_missing_extra_is_named(physai: Call, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_ctrl_c_exits_130(physai: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupted(path: Path) -> None:
+    def interrupted(path: Path, trust: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("physai.deploy.bundle.load_bundle", interrupted)
