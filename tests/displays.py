@@ -63,7 +63,8 @@ def display(width: int = 1280, height: int = 800) -> Iterator[Display]:
             pytest.skip(f"{program} is missing: apt-get install {package}")
     reading, writing = os.pipe()
     name = f":{FIRST_NUMBER + os.getpid() % MOST_NUMBERS}"
-    screen = ["-screen", "0", f"{width}x{height}x24", "-nolisten", "tcp"]
+    # without -noreset it begins anew when its last client leaves, and who connects at that moment is turned away
+    screen = ["-screen", "0", f"{width}x{height}x24", "-nolisten", "tcp", "-noreset"]
     server = subprocess.Popen(
         ["Xvfb", name, "-displayfd", str(writing), *screen], pass_fds=[writing], stderr=subprocess.DEVNULL
     )
