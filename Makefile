@@ -89,7 +89,7 @@ bench: $(READY) ## speed of the environments and of training on this machine, an
 	$(BIN)/python benchmarks/train_speed.py
 
 PEERS := .venv-peers
-$(PEERS)/ready: benchmarks/peers/requirements.txt constraints.txt
+$(PEERS)/ready: benchmarks/peers/requirements.txt
 	@echo "setup: $(PEERS), the libraries that physai is measured beside (minutes)"
 	@test -x $(PEERS)/bin/python || "$(PYTHON)" -m venv $(PEERS)
 	@$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_ARGS) -r $<

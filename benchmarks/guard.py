@@ -2,7 +2,7 @@
 
     python benchmarks/guard.py [--save] [--tolerance 0.15] [FIGURE ...]
 
-Every figure is a ratio of two things that take turns in one run, so a baseline means the same on another machine: a
+Every figure is a ratio of two things that take turns in one run, so a baseline nearly holds on another machine: a
 control step of a task is given in steps of plain Bullet (the arm that comes with it, standing on a plane), a learner's
 update as a share of stable-baselines3's own. The fastest of several rounds counts: other work only ever adds.
 

@@ -84,7 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=2000, help="control steps of a round")
-    parser.add_argument("--iterations", type=int, default=8, help="of training in a round; each takes some 3 s")
+    parser.add_argument("--iterations", type=int, default=8, help="of training in a round")
     options = parser.parse_args()
     console = Console()
     table = Table("panda-gym", "steps/s", "physai", "steps/s", "ratio", title="environments, one core")

@@ -28,6 +28,9 @@ def view(
     host: Annotated[str, typer.Option(help="Where --browser listens; default: this machine alone.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of --browser.")] = 8080,
     run: Annotated[Path | None, typer.Option(help="A run that goes on; --gui follows its newest checkpoint.")] = None,
+    also: Annotated[
+        list[str] | None, typer.Option(metavar="POLICY", help="One more, to which the key p switches in --gui.")
+    ] = None,
     task: TaskOption = None,
     episodes: Annotated[int, typer.Option(min=1, help="Number of episodes to film.")] = 1,
     seed: Seed = 0,
@@ -47,7 +50,7 @@ def view(
     if gui:
         from physai.view.window import watch
 
-        watch(chosen, task, seed=seed, camera=cameras[0], follow=run is not None)
+        watch(chosen, task, seed=seed, camera=cameras[0], others=also or (), follow=run is not None)
         return
     from physai.view.pick import pick_of
     from physai.view.record import record as run_recording

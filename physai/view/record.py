@@ -73,15 +73,12 @@ def record(
         raise ConfigError(f"fps is {fps}; it must lie between 0 and 240")
     for name in cameras:
         check_camera(name)
-    first = first_seed(seed, episodes)
     with ExitStack() as open_things:
         with Meter("loading", None):
             stage = open_things.enter_context(Stage(source, task))
             if tuple(cameras) != (OWN,):
                 stage.ours()
-        seeds, chosen = list(range(first, first + episodes)), ""
-        if pick is not None:
-            seeds, chosen = picked(pick, stage, source, episodes, seed)
+        seeds, chosen = _chosen(pick, stage, source, episodes, seed)
         rate = fps or min(stage.spec.control_hz, MAX_FPS)
         meter = open_things.enter_context(Meter("frames", None))
         part = open_things.enter_context(_appearing(target))
@@ -113,16 +110,21 @@ def replay(
     if len(cameras) != 1:
         raise ConfigError(f"a page starts at one camera, not at {', '.join(cameras)}; the mouse turns it")
     check_camera(cameras[0])
-    first = first_seed(seed, episodes)
     with Meter("loading", None):
         stage = Stage(source, task)
     with stage:
         stage.ours()
-        seeds, chosen = list(range(first, first + episodes)), ""
-        if pick is not None:
-            seeds, chosen = picked(pick, stage, source, episodes, seed)
+        seeds, chosen = _chosen(pick, stage, source, episodes, seed)
         with Meter("steps", None) as meter:
             return page(capture(stage, seeds, camera=cameras[0], words=f"{stage.words}{chosen}", meter=meter))
+
+
+def _chosen(pick: Pick | None, stage: Stage, source: str | Path, episodes: int, seed: int) -> tuple[list[int], str]:
+    """Returns the seeds of the episodes to show, and what the caption says of the choice."""
+    if pick is not None:
+        return picked(pick, stage, source, episodes, seed)
+    first = first_seed(seed, episodes)
+    return list(range(first, first + episodes)), ""
 
 
 def _writer_for(target: Path) -> type[Mp4Writer] | type[GifWriter]:
