@@ -19,7 +19,7 @@ from physai_envs.task import Camera, Scene, Task
 from physai_envs.world import Vector, World
 
 TEST_SEED_START = 1_000_000  # training draws episode seeds below, evaluation from here up
-DYNAMICS_STREAM, SENSOR_STREAM, LINK_STREAM = 0, 1, 2  # random streams of one episode
+DYNAMICS_STREAM, SENSOR_STREAM, LINK_STREAM, COMMAND_STREAM = 0, 1, 2, 3  # random streams of one episode
 DISTURBANCES = {"noise_scale": "1", "action_delay_s": "s", "observation_delay_s": "s", "observation_drop": "1"}  # units
 RESET_OPTIONS = ("difficulty", "randomization", *DISTURBANCES)
 SMALL = 8  # numbers of an observation term up to which plain floats are faster than numpy
@@ -137,6 +137,7 @@ class TaskEnv(gym.Env[Any, NDArray[np.float32]]):
         self._controllers = list(zip(controllers, spec.action_slices.values(), strict=True))
         self._before = tuple(c.before_physics_step for c in controllers if hasattr(c, "before_physics_step"))
         self._pending: list[list[float]] = []
+        self._late_share, self._late_rng = 0.0, np.random.default_rng(0)
         self._link: Link | None = None
 
     def _bind_observations(self) -> None:
@@ -209,7 +210,11 @@ class TaskEnv(gym.Env[Any, NDArray[np.float32]]):
         task.reset(scene)
         scene.robot.hold_tool()
         self._action_map.reset()
-        self._pending = [scene.action] * (self._delay_steps + _steps(options, "action_delay_s", task))
+        late_s, whole_steps = scene.command_delay_s, self._delay_steps + _steps(options, "action_delay_s", task)
+        self._late_share, more = math.modf(late_s * task.control_hz)
+        self._pending = [scene.action] * (whole_steps + int(more) + (self._late_share > 0.0))
+        if self._late_share:
+            self._late_rng = np.random.default_rng([seed, task.version, COMMAND_STREAM])
         for controller, _ in self._controllers:
             controller.reset()
         for sensor in self._sensors:
@@ -217,8 +222,9 @@ class TaskEnv(gym.Env[Any, NDArray[np.float32]]):
         scale = float(options.get("noise_scale", 1.0))
         self._model.reset(np.random.default_rng([seed, task.version, SENSOR_STREAM]), scale)
         late, drop = _steps(options, "observation_delay_s", task), float(options.get("observation_drop", 0.0))
-        rng = np.random.default_rng([seed, task.version, LINK_STREAM])
-        self._link = Link(late, drop, rng) if late or drop else None
+        self._link = None
+        if late or drop:
+            self._link = Link(late, drop, np.random.default_rng([seed, task.version, LINK_STREAM]))
         if not self._started:
             self._check_observations()
         self._steps, self._held, self._started = 0, 0, True
@@ -239,6 +245,8 @@ class TaskEnv(gym.Env[Any, NDArray[np.float32]]):
         if self._pending:
             self._pending.append(sent)
             sent = self._pending.pop(0)
+            if self._late_share and self._late_rng.random() >= self._late_share:
+                sent = self._pending[0]  # in time: the one before is no longer the newest
         command = self._action_map(sent)
         for controller, part in self._controllers:
             controller.apply(command[part])

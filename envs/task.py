@@ -28,6 +28,8 @@ class Scene:
     Attributes:
         memory: what `reset` decided and later functions need (start distance, goal, cart speeds).
         randomization: value of every declared randomisation in this episode, by name.
+        command_delay_s: how late commands reach the drives in this episode, on average: each by whole control periods,
+            rounded up or down by chance; the newest that has come counts. `terms.set_command_delay` sets it.
         difficulty: of this episode, 0 (easiest) to 1.
         rng: generator of this episode; sensor noise has its own.
         time_s: since reset [s].
@@ -40,6 +42,7 @@ class Scene:
         self.sensors: dict[str, Any] = {}
         self.memory = SimpleNamespace()
         self.randomization: dict[str, float] = {}
+        self.command_delay_s = 0.0
         self.difficulty = 1.0
         self.rng = np.random.default_rng(0)
         self.time_s = 0.0

@@ -65,3 +65,8 @@ def previous_action(s: Scene) -> list[float]:
 def action_change(s: Scene) -> float:
     """Mean squared change of the action, 0 to 4: what makes motion jerky."""
     return sum((a - b) ** 2 for a, b in zip(s.action, s.last_action, strict=True)) / len(s.action)
+
+
+def set_command_delay(s: Scene, seconds: float) -> None:
+    """Randomisation: commands reach the drives late by so much on average, as over a real link [s]."""
+    s.command_delay_s = seconds

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from physai.errors import ActionError, ConfigError, SimulationError, TaskError
-from physai_envs import registry
+from physai_envs import registry, terms
 from physai_envs.env import SMALL, SensorModel, TaskEnv
 from physai_envs.geometry import distance
-from physai_envs.task import Observation
+from physai_envs.task import Observation, Randomize
 
 
 @pytest.fixture(scope="module")
@@ -63,13 +63,41 @@ def test_delayed_observation_is_that_much_older(reach):
 
 
 def test_action_delay_moves_the_robot_later(reach):
-    env = TaskEnv(replace(reach, action_delay_s=0.1))
+    env = TaskEnv(replace(reach, action_delay_s=0.1, randomization=()))
     env.reset(seed=1)
     start = env.scene.robot.tip_position
     for moved in (False, False, True):
         env.step([1.0, 0.0, 0.0])
         assert (distance(env.scene.robot.tip_position, start) > 0.002) is moved
     env.close()
+
+
+def in_force(reach, monkeypatch, delay_s, steps=40):
+    """Which of the commands 0, 1, 2, ... is in force in each step, with a delay of so much on average; -1: none yet."""
+    drawn = (Randomize("command_delay", delay_s, delay_s, "s", terms.set_command_delay),)
+    env, got = TaskEnv(replace(reach, randomization=drawn)), []
+    env.reset(seed=3)
+    monkeypatch.setattr(env, "_action_map", lambda action: [got.append(round(action[0] * 1000) - 1)] * 3)
+    monkeypatch.setattr(env, "_controllers", [])
+    for i in range(steps):
+        env.step([(i + 1) / 1000, 0.0, 0.0])
+    env.close()
+    return np.array(got)
+
+
+@pytest.mark.parametrize("periods", [0, 1, 2])
+def test_a_command_is_late_by_whole_periods(reach, monkeypatch, periods):
+    np.testing.assert_array_equal(in_force(reach, monkeypatch, periods * 0.05), np.maximum(np.arange(40) - periods, -1))
+
+
+@pytest.mark.parametrize("delay_s", [0.015, 0.07])
+def test_between_periods_chance_rounds_and_the_newest_counts(reach, monkeypatch, delay_s):
+    got = in_force(reach, monkeypatch, delay_s, steps=400)
+    late = (np.arange(400) - got)[3:]
+    assert set(late) == {int(delay_s / 0.05), int(delay_s / 0.05) + 1}
+    assert late.mean() == pytest.approx(delay_s / 0.05, abs=0.1)
+    assert (np.diff(got) >= 0).all()  # never back to an older one
+    np.testing.assert_array_equal(in_force(reach, monkeypatch, delay_s, steps=400), got)
 
 
 def test_success_must_hold(reach):

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import cos, hypot, radians, sin, sqrt
 
+from physai_envs import terms
 from physai_envs.geometry import norm
 from physai_envs.parts import wafer as parts
 from physai_envs.robots.wafer_robot import ARM, DRIVE, PADS, RETRACTED, WAFER_ROBOT
@@ -22,6 +23,7 @@ from physai_envs.task import Camera, Metric, Observation, Randomize, Reward, Sce
 from physai_envs.world import Physics, Vector, quaternion_from_euler
 
 CONTROL_HZ, TAKT = 20, 4.5  # Hz, s
+MOST_DELAY = 0.05  # s, of a command, from a controller at the end of a network
 WITHIN, MOST_SLIP = 0.0005, 0.001  # m
 PINS = PADS + 0.012  # m, height of the top of the pins
 CARRY, CLEAR = 0.008, 0.004  # m, of the pads above the pins on the way, and below them when the wafer is handed over
@@ -38,6 +40,7 @@ FREE = (
 
 # The expert
 PUSH, TURN = 1.6, 1.3  # m/s2, of extension and of swing at the wafer, whose friction bears 2.45 at least
+AHEAD = 3.0  # control steps of acceleration that a command runs ahead of the speed, which shows it only later
 SWING = 1.5  # rad/s
 GAIN, LAG = 7.0, 0.04  # 1/s, how fast it closes small errors; s, until what it says is done
 INLINE = 0.04  # rad, from the line into the station where it begins to go in
@@ -239,12 +242,12 @@ def failure_cost(s: Scene) -> float:
 
 
 def _speed(distance: float, now: float, acceleration: float) -> float:
-    """Speed that takes to a place without more than `acceleration`, one control step from now."""
+    """Speed that takes to a place without more than `acceleration`, however late it is set; the drives ramp it."""
     left = abs(distance - LAG * now)
     near = acceleration / GAIN**2
     speed = GAIN * left if left < near else sqrt(2.0 * acceleration * (left - 0.5 * near))
     wanted = speed if distance > LAG * now else -speed
-    change = acceleration / CONTROL_HZ
+    change = AHEAD * acceleration / CONTROL_HZ
     return min(max(wanted, now - change), now + change)
 
 
@@ -335,6 +338,7 @@ TASK = Task(
         Randomize("taught_error_x", -0.00015, 0.00015, "m", by_reset),
         Randomize("taught_error_y", -0.00015, 0.00015, "m", by_reset),
         Randomize("drive_stiffness", 12.0, 25.0, "Hz", by_reset),
+        Randomize("command_delay", 0.0, MOST_DELAY, "s", terms.set_command_delay),
     ),
     metrics=(
         Metric("slip", slip, "m"),

@@ -18,13 +18,14 @@ from physai_envs.engine import Physics, Vector
 from physai_envs.geometry import distance, subtract
 from physai_envs.parts.table import add_table
 from physai_envs.robots.panda import PANDA_GRIPPER
-from physai_envs.task import Camera, Goal, Metric, Observation, Reward, Scene, Task, shared
+from physai_envs.task import Camera, Goal, Metric, Observation, Randomize, Reward, Scene, Task, shared
 
 WITHIN = 0.01  # m, the accuracy that counts as reached
 GOAL_LOW = np.array([0.35, -0.25, 0.15])  # m
 GOAL_HIGH = np.array([0.65, 0.25, 0.55])  # m
 NEAR_MARGIN, CLOSE_MARGIN = 0.4, 0.05  # m: one term to find the way, one to be exact
 SPEED = 0.6  # m/s, of each axis
+MOST_DELAY = 0.1  # s, of a command on its way to the drives, over a network too
 
 
 def build(s: Scene) -> None:
@@ -115,6 +116,7 @@ TASK = Task(
         Reward("time", time, weight=-1.0),
         Reward("action_change", terms.action_change, weight=-0.05, high=4.0),
     ),
+    randomization=(Randomize("command_delay", 0.0, MOST_DELAY, "s", terms.set_command_delay),),
     metrics=(Metric("final_error", error, "m"),),
     goal=Goal(terms.tip_position, goal, (3,), "m", -1.5, 1.5, sparse_reward),
     build=build,

@@ -14,14 +14,16 @@ WAFER_ROBOT = RobotModel(
     home=(0.0, *ARM.joints(0.0, RETRACTED)),
 )
 
-# The drives can do twice what friction allows the wafer, as those of real robots do, which run faster without one.
-# Speeds fall within 8 cm of the taught place, to a thirtieth: every station of such a robot has an approach speed.
+# The ramps are those with a wafer: each alone is within the 2.45 m/s2 that the least friction bears, so that a command
+# that comes late, and is made up for by a larger one, throws nothing off. Both together still do, and jerks on soft
+# drives. Speeds fall within 8 cm of the taught place, to a thirtieth: every station of such a robot has an approach
+# speed.
 DRIVE = PolarSpeed(
     arm=ARM,
     swing=2.0,
     radial=0.8,
     lift=0.05,
-    acceleration=(6.0, 4.0),
+    acceleration=(3.8, 1.7),
     radii=(RETRACTED - 0.015, 0.735),
     heights=(0.0, 0.03),
     slow_zone=0.08,

@@ -39,6 +39,7 @@ from physai.errors import DeployError
 from physai.twin.actuators import Actuators, Command
 from physai.twin.faults import Faults
 from physai_envs import registry
+from physai_envs.terms import set_command_delay
 
 FAULT_STREAM = 2  # of the random numbers of an episode; 0 and 1 are the environment's own
 AFTER_S = 5.0  # for so long a job goes on after the controller is gone, to see the robot come to rest
@@ -60,6 +61,9 @@ class Cell:
         if self.spec.discrete or not np.isfinite(self.spec.command_scale).all():
             raise DeployError(f"{self.spec.task} has no limited commands; the twin plays physai's own tasks")
         self.env: Any = registry.make(bundle.manifest["task"], goal_env=self.spec.goal_env)
+        # The way of a command is a real one here, with the delays of `faults`; what a task draws would come on top.
+        drawn = self.env.unwrapped.task.randomization
+        self._options = {"randomization": {r.name: 0.0 for r in drawn if r.apply is set_command_delay}}
         self.actuators = Actuators(bundle.safety, self.spec)
         self.period_ns = round(1e9 / self.spec.control_hz)
         self._all_terms = (1 << len(self.spec.observations)) - 1
@@ -209,7 +213,7 @@ class Cell:
     def _begin(self, job: dict[str, Any]) -> None:
         self._job, self._seed = int(job["job"]), int(job["seed"])
         self._rng = np.random.default_rng([self._seed, FAULT_STREAM])
-        self._observation, _ = self.env.reset(seed=self._seed)
+        self._observation, _ = self.env.reset(seed=self._seed, options=self._options)
         self.actuators.begin()
         self._due.clear()
         self._step, self._running, self._done, self._late, self._last_ns = 0, False, False, 0, 0
