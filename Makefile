@@ -4,7 +4,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all check format bench results docs clean bench-peers
+.PHONY: help setup controller demo test test-all check format bench results docs clean bench-peers
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -56,6 +56,16 @@ $(READY): pyproject.toml constraints.txt
 	@echo "setup 3/3: a look at this machine"
 	@$(BIN)/physai doctor --quick
 	@touch $(READY)
+
+CONTROLLER ?= .venv-controller
+controller: ## what a robot's controller needs and nothing else, below 200 MB, in CONTROLLER=.venv-controller
+	$(if $(call python_is,$(SUPPORTED)),,$(info $(WRONG_PYTHON))$(error no usable Python))
+	@test ! -e '$(CONTROLLER)' || { echo "$(CONTROLLER) is there already: remove it, or name another, CONTROLLER=..." >&2; exit 2; }
+	rm -rf build
+	"$(PYTHON)" -m venv $(CONTROLLER)
+	$(CONTROLLER)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile $(PIP_ARGS) -c constraints.txt '.[deploy]'
+	$(CONTROLLER)/bin/python -m pip uninstall --quiet --yes pip setuptools
+	@echo "Ready: $(CONTROLLER)/bin/physai, $$(du -sm $(CONTROLLER) | cut -f1) MB"
 
 demo: $(READY) ## train PegInsertion, evaluate it on 200 unseen episodes, export, verify, record (minutes)
 	$(BIN)/physai train configs/peg_insertion.yaml name=$(notdir $(RUN)) $(DEMO_TRAIN)

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from evaluation_policies import save_bundle
 
+DISK_BLOCK = 512  # bytes, the unit of `st_blocks`
+MOST_BYTES = 200e6  # that a controller's environment may take
 CODE = """
 import sys
 
@@ -56,20 +58,24 @@ def test_a_bundle_runs_where_nothing_of_training_is_installed(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_its_own_extra_is_enough(tmp_path: Path) -> None:
-    """A fresh environment with ``physai[deploy]`` and nothing else: what is missing there is missing on a robot."""
-    root = Path(__file__).resolve().parent.parent
-    source = tmp_path / "source"  # a build leaves folders behind in the tree that it builds from
+def test_a_controller_needs_no_more_than_its_own_extra_and_200_mb(tmp_path: Path) -> None:
+    """`make controller` in a copy: ``physai[deploy]`` and nothing else. What is missing there is missing on a robot."""
+    root, source = Path(__file__).resolve().parent.parent, tmp_path / "source"  # a build leaves folders behind
     for folder in ("physai", "envs", "assets", "configs"):
         shutil.copytree(root / folder, source / folder, ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
-    for file in ("pyproject.toml", "README.md", "LICENSE"):
+    for file in ("pyproject.toml", "README.md", "LICENSE", "Makefile", "constraints.txt"):
         shutil.copy(root / file, source)
-    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "robot")], check=True)
-    python = str(tmp_path / "robot" / "bin" / "python")
-    pip = [python, "-m", "pip", "install", "--quiet", "-c", str(root / "constraints.txt")]
-    subprocess.run([*pip, f"{source}[deploy]"], check=True)
-    bundle = save_bundle(tmp_path / "bundle")
-    done = subprocess.run([python, "-c", CODE, str(bundle)], capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    command = [str(tmp_path / "robot" / "bin" / "physai"), "bundle", "show", str(bundle)]
-    assert subprocess.run(command, capture_output=True, cwd=tmp_path).returncode == 0
+    robot, bundle = tmp_path / "robot", save_bundle(tmp_path / "bundle")
+    make = ["make", "controller", f"CONTROLLER={robot}", f"PYTHON={sys.executable}"]
+    subprocess.run(make, cwd=source, check=True, capture_output=True, text=True)
+    for command in (
+        ["python", "-c", CODE, bundle],
+        ["physai", "bundle", "show", bundle],
+        ["physai", "deploy", "run", "--help"],
+    ):
+        done = subprocess.run([robot / "bin" / command[0], *command[1:]], capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    installed = {path.name.split("-")[0] for path in robot.glob("lib/python3.*/site-packages/*.dist-info")}
+    assert not installed & {"torch", "ray", "pybullet", "gymnasium", "sympy", "pip", "setuptools"}
+    used = sum(path.lstat().st_blocks * DISK_BLOCK for path in robot.rglob("*"))
+    assert used < MOST_BYTES, f"{used / 1e6:.0f} MB after its first use: see what a new version of a package brought"
