@@ -53,6 +53,14 @@ def test_limits_leave_room_for_comfort() -> None:
         assert speed.min() > 7.0 and speed.max() <= layout.LIMIT
 
 
+def test_limits_keep_jerks_small_up_to_the_finish() -> None:
+    """A car that still brakes is faster on a clothoid than its curve allows, by a third: that to the power of three."""
+    for road in roads():
+        s = np.arange(len(road.limits)) * layout.STEP
+        jerks = np.abs(np.diff(road.curvature)) / layout.STEP * np.array(road.limits)[:-1] ** 3
+        assert jerks[s[1:] <= task.LENGTH].max() < 2.4 * layout.JERK
+
+
 def test_road_does_not_meet_itself() -> None:
     for road in roads():
         points = np.array([road.point(s)[:2] for s in np.arange(0.0, task.LENGTH, 5.0)])

@@ -7,6 +7,8 @@ Start     door shut and bolted, its handle anywhere in 7 x 7 x 12 cm and the cup
           noise of a degree and a constant error of half of one, all of it 50 ms late. Nothing measures the angle of the
           hinge or the bolt.
 Ends      success; failure when arm and door press on each other with more than 250 N; 8 s (truncated).
+Physics   hinge and lever with friction and springs; the bolt is a stop of the hinge, moved by the lever (`parts.door`).
+          Its friction in the strike is left out, which would make the lever heavy for one that pulls too early.
 Reward    near, gripped, unlatched and opened, less the cost of time; a stop by force.
 Sources   gripper: Franka Hand (assets/tools/gripper.urdf); door: assets/furniture/door.urdf and `parts/door.py`;
           `tolerance`: arXiv:1801.00690.

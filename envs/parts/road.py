@@ -77,6 +77,7 @@ class Road:
         self.length = length
         s = np.arange(0.0, length + RUN_OUT, STEP)
         curvature = np.interp(s, *_knots(rng, length, tightest))
+        squares = np.minimum(LIMIT**2, COMFORT / np.maximum(np.abs(curvature), 1e-6))  # as if it went on like that
         curvature *= np.clip((length + 20.0 - s) / 20.0, 0.0, 1.0)  # straightens behind the end
         turns = 0.5 * STEP * (curvature[1:] + curvature[:-1])
         heading = np.concatenate(([0.0], np.cumsum(turns)))
@@ -86,7 +87,6 @@ class Road:
         self._y = np.concatenate(([0.0], np.cumsum(chord * np.sin(middle)))).tolist()
         self._heading: list[float] = heading.tolist()
         self.curvature: list[float] = curvature.tolist()
-        squares = np.minimum(LIMIT**2, COMFORT / np.maximum(np.abs(curvature), 1e-6))
         self.limits: list[float] = np.sqrt(_reachable(squares)).tolist()
         self._last = len(s) - 2
 
