@@ -32,10 +32,12 @@ def main() -> None:
     parser.add_argument("seeds", nargs="+", type=int, metavar="SEED")
     given = parser.parse_args()
     name = registry.slug(registry.resolve(given.task))
+    done = []
     for seed in given.seeds:
         config = RunConfig.load(find_config(name), [f"seed={seed}", f"name=seed-{seed}"])
         run = Path(str(train(config)))
-        report = evaluate(run, episodes=EPISODES)
+        done.append((seed, run, evaluate(run, episodes=EPISODES)))
+    for seed, run, report in done:  # not before: a run notes whether the source tree was changed
         record = generate.ROOT / "docs" / "seeds" / f"{name}-{seed}"
         record.mkdir(parents=True, exist_ok=True)
         report.write(f"{record}/{EVALUATION}")
