@@ -274,7 +274,7 @@ def test_neither_screw_nor_bit_goes_through_the_part(env, side):
         while not (terminated or truncated):
             _, _, terminated, truncated, _ = env.step((*side, -1.0, turn))
             joint = task.screw(env.scene)
-            assert joint.engaged or joint.position[2] > -0.0002
+            assert joint.engaged or joint.position[2] > -0.0005  # Bullet's stop gives way by 0.02 mm/N
             assert -task.tip_to_hole(env.scene)[2] > -task.DEPTH - task.DEPTH_RANGE - task.SLIPPED
 
 
