@@ -243,7 +243,7 @@ TASK = Task(
     summary="turn a latched lever handle and swing the door open by 60 degrees",
     robot=PANDA_BESIDE,
     control_hz=20,
-    physics=Physics(hz=120, solver_iterations=20, contact_threshold=0.02),
+    physics=Physics(hz=120, solver_iterations=20, contact_threshold=0.02, contact_erp=0.4),
     episode_s=8.0,
     actions=(
         EndEffectorTwist(linear=SPEED, angular=TURN_RATE, tilt=TURN_RATE),
