@@ -211,3 +211,14 @@ def test_observation_hides_what_no_sensor_tells(env: TaskEnv) -> None:
     env.reset(seed=7)
     again = np.concatenate([np.atleast_1d(term.function(s)) for term in env.task.observations])
     np.testing.assert_array_equal(values, again)
+
+
+def test_there_is_road_behind_the_car_from_the_start() -> None:
+    """Somebody who watches sees no hole: every tile lies along the road, also those before its beginning."""
+    env = registry.make("lane_following", visual=True).unwrapped
+    env.reset(seed=TEST_SEED_START)
+    road = env.scene.memory.road
+    places = [env.scene[f"tile{i}"].position[:2] for i in range(layout.TILES)]
+    for number in range(-layout.BEHIND, layout.TILES - layout.BEHIND):
+        assert min(math.dist(road.point(number * layout.TILE)[:2], place) for place in places) < 1e-6
+    env.close()
