@@ -191,5 +191,5 @@ TASK = Task(
     success=inserted,
     failure=pressed_too_hard,
     solved_at=0.98,
-    camera=Camera(eye=(1.0, 0.45, 0.45), target=(0.48, 0.0, 0.12)),
+    camera=Camera(eye=(1.0, 0.45, 0.45), target=(0.5, 0.0, 0.11), field_of_view_deg=29.0),
 )

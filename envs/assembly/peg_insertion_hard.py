@@ -150,5 +150,5 @@ TASK = Task(
     failure=peg.pressed_too_hard,
     expert=expert,
     solved_at=0.9,
-    camera=Camera(eye=(1.0, 0.45, 0.45), target=(0.48, 0.0, 0.12)),
+    camera=Camera(eye=(1.0, 0.45, 0.45), target=(0.5, 0.0, 0.11), field_of_view_deg=29.0),
 )

@@ -136,5 +136,5 @@ TASK = Task(
     failure=never,
     expert=expert,
     solved_at=0.99,
-    camera=Camera(eye=(1.3, 0.85, 0.85), target=(0.3, 0.0, 0.3)),
+    camera=Camera(eye=(1.3, 0.85, 0.85), target=(0.32, 0.0, 0.33), field_of_view_deg=38.0),
 )
