@@ -34,7 +34,7 @@ def main() -> None:
     name = registry.slug(registry.resolve(given.task))
     done = []
     for seed in given.seeds:
-        config = RunConfig.load(find_config(name), [f"seed={seed}", f"name=seed-{seed}"])
+        config = RunConfig.load(find_config(name), [f"seed={seed}"])
         run = Path(str(train(config)))
         done.append((seed, run, evaluate(run, episodes=EPISODES)))
     for seed, run, report in done:  # not before: a run notes whether the source tree was changed
