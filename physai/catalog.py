@@ -182,7 +182,8 @@ def seeds(records: Path) -> Table:
         shipped = _record(name).parent
         for run in (folder,) if rows and rows[-1][0] == name else (shipped, folder):
             report = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
-            rows.append((name, trained(run), success(report), figures(task, report)))
+            what = f"{name}, which ships" if run == shipped else name
+            rows.append((what, trained(run), success(report), figures(task, report)))
     return Table("Seeds", ("task", "training", "success", "its own figures: mean (95 % below)"), tuple(rows))
 
 
