@@ -226,7 +226,6 @@ def test_of_200_episodes_doing_nothing_passes_none_and_chance_under_2_percent(en
     assert wilson_interval(passed, EPISODES)[1] < CHANCE
 
 
-@pytest.mark.slow
 def test_2000_resets_do_not_grow_the_process(env):
     for seed in range(200):
         env.reset(seed=seed)
