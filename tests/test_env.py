@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from physai.errors import ActionError, ConfigError, SimulationError, TaskError
-from physai_envs import registry, terms
+from physai_envs import registry
 from physai_envs.env import SMALL, SensorModel, TaskEnv
 from physai_envs.geometry import distance
-from physai_envs.task import Observation, Randomize
+from physai_envs.task import Observation
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +63,8 @@ def test_delayed_observation_is_that_much_older(reach):
 
 
 def test_action_delay_moves_the_robot_later(reach):
-    env = TaskEnv(replace(reach, action_delay_s=0.1, randomization=()))
-    env.reset(seed=1)
+    env = TaskEnv(replace(reach, action_delay_s=0.1))
+    env.reset(seed=1, options={"randomization": {"command_delay": 0.0}})
     start = env.scene.robot.tip_position
     for moved in (False, False, True):
         env.step([1.0, 0.0, 0.0])
@@ -74,9 +74,8 @@ def test_action_delay_moves_the_robot_later(reach):
 
 def in_force(reach, monkeypatch, delay_s, steps=40):
     """Which of the commands 0, 1, 2, ... is in force in each step, with a delay of so much on average; -1: none yet."""
-    drawn = (Randomize("command_delay", delay_s, delay_s, "s", terms.set_command_delay),)
-    env, got = TaskEnv(replace(reach, randomization=drawn)), []
-    env.reset(seed=3)
+    env, got = TaskEnv(reach), []
+    env.reset(seed=3, options={"randomization": {"command_delay": delay_s}})
     monkeypatch.setattr(env, "_action_map", lambda action: [got.append(round(action[0] * 1000) - 1)] * 3)
     monkeypatch.setattr(env, "_controllers", [])
     for i in range(steps):
