@@ -49,8 +49,8 @@ HEAD = (
     "limits broken",
 )  # fmt: skip
 RESULTS, LOST = (Path(__file__).with_name(name) for name in ("twin.json", "twin_lost.json"))
-BUDGET_S = 80.0  # of a row: the successes of a policy that it has time for
-EPISODES = (3, 30)  # the fewest and the most of a row
+BUDGET_S = 540.0  # of a row: the successes of a policy that it has time for
+EPISODES = (10, 30)  # the fewest and the most of a row
 WAYS = {"kill -STOP": signal.SIGSTOP, "kill -9": signal.SIGKILL, "disk full": None}
 DISK_FULL_BYTES = 6_000  # of the log: less than a job writes
 MOVING = 7  # ticks after which the controller is attacked: the arm is on its way, and not there yet
@@ -84,7 +84,8 @@ def measure(names: list[str], conditions: list[str], path: Path, parallel: int) 
     digests = {name: load_bundle(shipped_policy(name)).digest for name in names}
     rows = [one for one in rows if digests.get(one["task"], one["bundle"]) == one["bundle"]]
     known = {(one["task"], one["condition"]) for one in rows}
-    left = [pair for pair in itertools.product(names, conditions) if pair not in known]
+    longest_first = sorted(names, key=lambda name: -evaluated(name)["time_to_success_s"]["mean"])
+    left = [pair for pair in itertools.product(longest_first, conditions) if pair not in known]
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(parallel, mp_context=spawn, max_tasks_per_child=1) as pool:
         for done in as_completed([pool.submit(row, *pair) for pair in left]):
