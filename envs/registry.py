@@ -23,6 +23,7 @@ from physai.spec import GOAL_TERMS, ActionSpec, ObservationSpec, PolicySpec
 
 SUITES = ("home", "assembly", "mobility")
 NAMESPACE = "physai/"
+IMAGE_DIMENSIONS = 3  # channels, height, width
 GOAL_KEYS, COMPUTE_REWARD = {"observation", *GOAL_TERMS}, "compute_reward"  # what tells a goal-conditioned environment
 
 
@@ -129,7 +130,8 @@ def tasks() -> tuple[Any, ...]:
 def make(name: str, *, visual: bool = False, goal_env: bool = False) -> gym.Env[Any, Any]:
     """Makes an environment by any name that `resolve` takes.
 
-    A goal-conditioned one observes a flat vector too: its parts in the order of its Dict space, as `policy_spec` says.
+    A goal-conditioned one observes a flat vector too: its parts in the order of its Dict space, as `policy_spec` says;
+    and so does one with pictures, row by row.
 
     Args:
         name: the task.
@@ -150,7 +152,13 @@ def make(name: str, *, visual: bool = False, goal_env: bool = False) -> gym.Env[
         env = gym.make(full_id, **({"render_mode": "rgb_array"} if visual else {}))  # not all of them take it
     except (gym.error.Error, ImportError) as failure:
         raise TaskError(f"Gymnasium cannot make {full_id!r}: {failure}") from failure
-    return env if goal_space(env) is None else FlattenObservation(env)
+    return env if goal_space(env) is None and image_space(env) is None else FlattenObservation(env)
+
+
+def image_space(env: gym.Env[Any, Any]) -> spaces.Box | None:
+    """Returns the space of an environment that shows pictures, also where it has been flattened; None for others."""
+    space = env.unwrapped.observation_space
+    return space if isinstance(space, spaces.Box) and len(space.shape) == IMAGE_DIMENSIONS else None
 
 
 def goal_space(env: gym.Env[Any, Any]) -> spaces.Dict | None:
@@ -170,15 +178,15 @@ def policy_spec(env: gym.Env[Any, Any]) -> PolicySpec:
     """Returns the spec that an environment declares, or derives one from its spaces.
 
     Raises:
-        TaskError: if a space is not supported (observations: a flat Box; actions: a flat Box or Discrete).
+        TaskError: if a space is not supported (observations: a flat Box or pictures; actions: a flat Box or Discrete).
     """
     spec, goals = getattr(env.unwrapped, "policy_spec", None), goal_space(env)
     if isinstance(spec, PolicySpec):
         return spec if goals is None else replace(spec, observations=_goal_terms(env, goals, spec.observations))
     full_id = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
-    seen, act = env.observation_space, env.action_space
-    if not isinstance(seen, spaces.Box) or len(seen.shape) != 1:
-        raise TaskError(f"{full_id} observes {seen}; only flat Box observations are supported")
+    seen, act = image_space(env) or env.observation_space, env.action_space
+    if not isinstance(seen, spaces.Box) or len(seen.shape) not in (1, IMAGE_DIMENSIONS):
+        raise TaskError(f"{full_id} observes {seen}; only vectors and pictures (Box) are supported")
     observations: tuple[ObservationSpec, ...] = (_term("observation", seen),)
     if goals is not None:
         observations = _goal_terms(env, goals, (_term("observation", goals["observation"]),))

@@ -134,6 +134,8 @@ class SB3Policy(Policy):
         seen: Any = observation
         if isinstance(space, spaces.Dict):
             seen = {name: observation[:, where] for name, where in registry.slices(space).items()}
+        elif len(space.shape) > 1:
+            seen = observation.reshape(1, *space.shape).astype(space.dtype)
         if self.normalize is not None:
             seen = self.normalize.normalize_obs(seen)
         action, self._state = self.model.predict(seen, self._state, deterministic=True)
@@ -375,7 +377,8 @@ def _check_spaces(model: BaseAlgorithm, spec: PolicySpec, source: str) -> None:
     seen, act = model.observation_space, model.action_space
     size = int(getattr(act, "n", 0)) if spec.discrete else act.shape
     expected = round(float(spec.command_high[0] - spec.command_low[0])) + 1 if spec.discrete else (spec.action_size,)
-    if spaces.flatdim(seen) != spec.observation_size or size != expected or not _in_order(seen, spec):
+    fits = spaces.flatdim(seen) == spec.observation_size and _in_order(seen, spec)
+    if not fits or size != expected:
         terms = ", ".join(f"{term.name} {term.size}" for term in (*spec.observations, *spec.actions))
         raise CheckpointError(
             f"{source} maps {seen} to {act}, and {spec.task} has {spec.observation_size} observations "
@@ -387,8 +390,8 @@ def _check_spaces(model: BaseAlgorithm, spec: PolicySpec, source: str) -> None:
 
 
 def _in_order(space: Any, spec: PolicySpec) -> bool:
-    """Whether the goals of a Dict lie in the flat vector where the spec has them."""
+    """Whether the goals of a Dict lie in the flat vector where the spec has them, and the channels of a picture too."""
     if not isinstance(space, spaces.Dict):
-        return True
+        return len(space.shape) == 1 or space.shape == spec.observations[0].shape
     where = registry.slices(space)
     return all(where.get(name) == spec.observation_slices.get(name) for name in GOAL_TERMS)

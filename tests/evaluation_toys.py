@@ -15,6 +15,10 @@ from physai.spec import ActionSpec, ObservationSpec, PolicySpec
 TASK = "evaluation_toys:EvaluationToy-v0"
 BROKEN = "evaluation_toys:EvaluationToyBroken-v0"
 CHOICE = "CartPole-v1"
+SEEING, PICTURE = (
+    "evaluation_toys:EvaluationToySeeing-v0",
+    (1, 36, 36),
+)  # the smallest that stable-baselines3's CNN takes
 STEPS = 12
 OFFSET = 300.0  # m: large beside what varies, so that a careless normaliser loses its digits
 BROKEN_SEED = 1_000_003
@@ -71,6 +75,29 @@ class Toy(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         self.closed = True
 
 
+class Seeing(Toy):
+    """The same, seen by a camera: a bright square where the point is."""
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        super().__init__(render_mode)
+        del self.policy_spec
+        self.observation_space = spaces.Box(0, 255, PICTURE, np.uint8)
+
+    def _picture(self) -> NDArray[np.uint8]:
+        picture = self._noise.integers(0, 60, PICTURE, dtype=np.uint8)
+        x, y = (int(np.clip(18 + 100 * (value - OFFSET), 0, 32)) for value in self._state[:2])
+        picture[:, x : x + 4, y : y + 4] = 250
+        return picture
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        super().reset(seed=seed)
+        self._noise = np.random.default_rng(seed)
+        return self._picture(), {}
+
+    def step(self, action: NDArray[np.float32]) -> Any:
+        return self._picture(), *super().step(action)[1:]
+
+
 class Blind(Toy):
     """The same without a camera, as where a library for drawing is missing."""
 
@@ -79,5 +106,6 @@ class Blind(Toy):
 
 
 gym.register("EvaluationToy-v0", entry_point=Toy)
+gym.register("EvaluationToySeeing-v0", entry_point=Seeing)
 gym.register("EvaluationToyBroken-v0", entry_point=lambda **rest: Toy(broken=True, **rest))
 gym.register("EvaluationToyBlind-v0", entry_point=lambda **rest: Blind(**rest))

@@ -23,7 +23,8 @@ from evaluation_policies import (
     some_observations,
     untrained,
 )
-from evaluation_toys import CHOICE, OFFSET, SPEC
+from evaluation_toys import CHOICE, OFFSET, PICTURE, SEEING, SPEC
+from sb3_contrib import RecurrentPPO
 
 from physai.deploy.bundle import load_bundle
 from physai.deploy.files import MANIFEST, read_folder
@@ -60,6 +61,28 @@ def test_choices_are_exported_as_indices(tmp_path: Path) -> None:
     assert [int(c[0]) for c in chosen] == [int(predict("ppo", row, CHOICE)[0]) for row in observations]
     assert chosen[0].dtype == np.int64
     assert np.array_equal(load_policy(out).act(observations), chosen)
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "recurrent_ppo", "sac", "td3", "tqc"])
+def test_a_policy_that_sees_pictures_computes_what_it_did(tmp_path: Path, algorithm: str) -> None:
+    """A CNN of bytes: pixels go into the graph as they are, flat."""
+    env = registry.make(SEEING).unwrapped
+    kind, options = {**ALGORITHMS, "recurrent_ppo": (RecurrentPPO, {"n_steps": 16, "batch_size": 16})}[algorithm]
+    policy = "CnnLstmPolicy" if algorithm == "recurrent_ppo" else "CnnPolicy"
+    model = kind(policy, env, seed=0, device="cpu", **{**options, "policy_kwargs": {"net_arch": [16]}})
+    if "ppo" in algorithm:
+        with torch.no_grad():
+            model.policy.action_net.weight.mul_(100.0)
+    model.save(tmp_path / "model.zip")
+    bundle = load_bundle(export(tmp_path / "model.zip", tmp_path / "bundle", task=SEEING))
+    assert bundle.spec.observations[0].shape == PICTURE
+    assert 0.0 < bundle.manifest["parity"]["max_abs_error"] <= 1e-5
+    assert np.ptp(bundle.golden[0][1], axis=0).max() > 1e-3, "it acts by what it sees"
+    state, seen = None, env.reset(seed=5)[0]
+    for _ in range(10):
+        action, state = model.predict(seen[None], state, deterministic=True)
+        np.testing.assert_allclose(bundle.act(seen.ravel()), action[0], atol=1e-5)
+        seen = env.step(action[0])[0]
 
 
 def test_the_manifest_says_where_the_policy_came_from(tmp_path: Path) -> None:

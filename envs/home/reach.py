@@ -2,7 +2,7 @@
 
 Goal      tip within 1 cm of the goal, held for 0.2 s.
 Start     arm at home; the goal anywhere in a box of 0.3 x 0.5 x 0.4 m in front of it, seen by a camera with noise of
-          1 mm and a constant error of up to 2 mm along each axis; commands up to 0.1 s late.
+          1 mm and a constant error of up to 2 mm along each axis; commands up to 0.05 s late.
 Ends      success; 5 s (truncated).
 Reward    nearness on two scales less the cost of time, and a small cost of jerky actions.
 Sources   box: inside the reach of 0.855 m (Franka Emika, Panda datasheet); `tolerance`: arXiv:1801.00690.
@@ -26,7 +26,7 @@ GOAL_LOW = np.array([0.35, -0.25, 0.15])  # m
 GOAL_HIGH = np.array([0.65, 0.25, 0.55])  # m
 NEAR_MARGIN, CLOSE_MARGIN = 0.4, 0.05  # m: one term to find the way, one to be exact
 SPEED = 0.6  # m/s, of each axis
-MOST_DELAY = 0.1  # s, of a command on its way to the drives, over a network too
+MOST_DELAY = 0.05  # s, of a command on its way to the drives, over a network too
 CAMERA = 0.002  # m, constant error along each axis: that of a good calibration between hand and camera
 
 

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from numpy.typing import NDArray
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import CombinedExtractor
 from stable_baselines3.common.vec_env import VecNormalize
 from stable_baselines3.sac.policies import SACPolicy
@@ -23,9 +25,25 @@ from physai.deploy.bundle import acts_in_commands
 from physai.errors import CheckpointError
 from physai.spec import PolicySpec
 
+BRIGHTEST = 255.0  # of a pixel, which stable-baselines3 takes for 1
 
-def _features(extractor: nn.Module) -> nn.Module:
+
+class _Picture(nn.Module):
+    """The flat vector as a picture again, and what stable-baselines3 does with it before the first layer."""
+
+    def __init__(self, extractor: nn.Module, shape: tuple[int, ...], scale: float) -> None:
+        super().__init__()
+        self.extractor, self.shape, self.scale = extractor, shape, scale
+
+    def forward(self, observation: torch.Tensor) -> torch.Tensor:
+        return self.extractor(observation.reshape(-1, *self.shape) / self.scale)
+
+
+def _features(extractor: nn.Module, policy: Any) -> nn.Module:
     """Returns what stable-baselines3 does before the first layer; a Dict of goals comes here flat, in its order."""
+    space = policy.observation_space
+    if isinstance(space, spaces.Box) and len(space.shape) > 1:
+        return _Picture(extractor, space.shape, BRIGHTEST if policy.normalize_images and is_image_space(space) else 1.0)
     return nn.Flatten() if isinstance(extractor, CombinedExtractor) else extractor
 
 
@@ -34,7 +52,7 @@ class ActorCriticHead(nn.Module):
 
     def __init__(self, policy: ActorCriticPolicy, discrete: bool) -> None:
         super().__init__()
-        self.features, self.body = _features(policy.pi_features_extractor), policy.mlp_extractor
+        self.features, self.body = _features(policy.pi_features_extractor, policy), policy.mlp_extractor
         self.last = policy.action_net
         self.discrete, self.squashed = discrete, bool(policy.squash_output)
 
@@ -53,7 +71,7 @@ class SACHead(nn.Module):
 
     def __init__(self, actor: Any) -> None:
         super().__init__()
-        self.features, self.body, self.last = _features(actor.features_extractor), actor.latent_pi, actor.mu
+        self.features, self.body, self.last = _features(actor.features_extractor, actor), actor.latent_pi, actor.mu
 
     def forward(self, observation: torch.Tensor) -> torch.Tensor:
         """Maps normalised observations (n, m) to actions (n, k)."""
@@ -67,7 +85,7 @@ class TD3Head(nn.Module):
 
     def __init__(self, actor: Any) -> None:
         super().__init__()
-        self.features, self.body = _features(actor.features_extractor), actor.mu
+        self.features, self.body = _features(actor.features_extractor, actor), actor.mu
 
     def forward(self, observation: torch.Tensor) -> torch.Tensor:
         """Maps normalised observations (n, m) to actions (n, k)."""
@@ -79,7 +97,7 @@ class RecurrentHead(nn.Module):
 
     def __init__(self, policy: Any, discrete: bool) -> None:
         super().__init__()
-        self.features, self.lstm = _features(policy.pi_features_extractor), policy.lstm_actor
+        self.features, self.lstm = _features(policy.pi_features_extractor, policy), policy.lstm_actor
         self.body, self.last = policy.mlp_extractor, policy.action_net
         self.discrete, self.squashed = discrete, bool(policy.squash_output)
         layers, _, size = policy.lstm_hidden_state_shape
@@ -137,7 +155,7 @@ class Normalizer:
             return None
         moments: Any = normalize.obs_rms
         parts = [moments[name] for name in normalize.observation_space] if isinstance(moments, dict) else [moments]
-        mean, var = (np.concatenate([getattr(part, name) for part in parts]) for name in ("mean", "var"))
+        mean, var = (np.concatenate([getattr(part, name).ravel() for part in parts]) for name in ("mean", "var"))
         return cls(mean, np.sqrt(var + normalize.epsilon), float(normalize.clip_obs))
 
     def __call__(self, observation: NDArray[np.float32]) -> NDArray[np.float32]:
