@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import pickletools
 from pathlib import Path
@@ -157,11 +158,16 @@ def test_a_network_that_differs_is_not_written(tmp_path: Path, monkeypatch: pyte
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_result_that_is_no_number_fails_the_comparison(tmp_path: Path) -> None:
+def test_the_first_step_that_differs_is_named_also_where_it_is_no_number(tmp_path: Path) -> None:
     policy = load_policy(save_run(tmp_path / "run"))
-    assert hasattr(policy, "model")
-    with pytest.raises(ExportError, match="velocity 'y' by nan"):
-        parity._judge(np.array([0.0, np.nan, 1e-9]), policy, 1_000_000)  # type: ignore[arg-type]
+    lockstep = parity.Lockstep((save_bundle(tmp_path / "bundle") / "policy.onnx").read_bytes(), policy)  # type: ignore[arg-type]
+    graph, steps = lockstep._graph, itertools.count()
+    spoilt = np.array([[0.0, np.nan, 0.0]], np.float32)
+    lockstep._graph = lambda seen: graph(seen) + (spoilt if next(steps) >= 3 else 0.0)  # type: ignore[assignment,misc]
+    for _ in range(6):
+        lockstep.act(some_observations(1))
+    with pytest.raises(ExportError, match=r"velocity 'y' by nan of half its range, first in step 3 of"):
+        parity._judge(lockstep, policy, 1_000_000)  # type: ignore[arg-type]
 
 
 def test_a_large_offset_costs_no_digits() -> None:

@@ -53,6 +53,7 @@ class Lockstep:
         self.observations: list[NDArray[np.float32]] = []
         self.commands: list[NDArray[Any]] = []
         self.error = np.zeros(policy.spec.action_size)
+        self.differs: tuple[int, int, float] | None = None  # step, element of the command, and by how much: the first
 
     def reset(self) -> None:
         """Begins the next episode."""
@@ -67,6 +68,10 @@ class Lockstep:
         error = command_error(self.spec, command, self._reference(seen))[0]
         # NaN must count as the worst, and maximum passes it on.
         self.error = np.maximum(self.error, error)
+        wrong = ~(error <= TOLERANCE)  # written so that NaN is wrong
+        if self.differs is None and wrong.any():
+            first = int(np.argmax(wrong))
+            self.differs = len(self.commands), first, float(error[first])
         self.observations.append(seen[0].copy())
         self.commands.append(command[0])
         return command if acts_in_commands(self.spec) else self.spec.to_action(command)
@@ -83,7 +88,7 @@ def compare(model: bytes, policy: SB3Policy, meter: Meter) -> Parity:
     """Plays the first episodes of the test range with the graph.
 
     Raises:
-        ExportError: if a command differs by more than the tolerance; names the worst term.
+        ExportError: if a command differs by more than the tolerance; names the step and the term where it first does.
     """
     lockstep = Lockstep(model, policy)
     episodes = []
@@ -92,22 +97,23 @@ def compare(model: bytes, policy: SB3Policy, meter: Meter) -> Parity:
         for seed in range(TEST_SEED_START, TEST_SEED_START + EPISODES):
             play(env, lockstep, seed)
             episodes.append(Episode(seed, np.array(lockstep.observations), np.array(lockstep.commands)))
-            _judge(lockstep.error, policy, seed)
+            _judge(lockstep, policy, seed)
             meter.advance()
     finally:
         env.close()
     return Parity(tuple(episodes), float(lockstep.error.max()))
 
 
-def _judge(error: NDArray[np.float64], policy: SB3Policy, seed: int) -> None:
-    if (error <= TOLERANCE).all():  # written so that NaN fails
+def _judge(lockstep: Lockstep, policy: SB3Policy, seed: int) -> None:
+    if lockstep.differs is None:
         return
-    worst = int(np.argmax(np.where(np.isnan(error), np.inf, error)))
+    step, element, by = lockstep.differs
     for term in policy.spec.actions:
         part = policy.spec.action_slices[term.name]
-        if part.start <= worst < part.stop:
-            element = term.elements[worst - part.start]
+        if part.start <= element < part.stop:
+            name = term.elements[element - part.start]
             raise ExportError(
-                f"the exported network differs from {policy.source}: {term.name} {element!r} by {error[worst]:.2g} "
-                f"of half its range in the episode with seed {seed}; {TOLERANCE:g} is allowed, and nothing was written"
+                f"the exported network differs from {policy.source}: {term.name} {name!r} by {by:.2g} of half its "
+                f"range, first in step {step} of the episode with seed {seed}; {TOLERANCE:g} is allowed, and nothing "
+                "was written"
             )
