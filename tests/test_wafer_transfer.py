@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -127,7 +128,7 @@ def drive(env: TaskEnv, command: tuple[float, float, float], seconds: float) -> 
 
 
 def test_drive_does_what_it_is_told(env: TaskEnv) -> None:
-    env.reset(seed=1)
+    env.reset(seed=1, options={"randomization": {"command_delay": 0.0}})
     env.scene.world.reset()
     task.put_fork(env.scene, env.scene.memory.taught[0] + 2.0, 0.4)
     env._controllers[0][0].reset()
@@ -177,8 +178,8 @@ def test_soft_drives_swing_and_jerks_shake(env: TaskEnv) -> None:
 # ---- the task -------------------------------------------------------------------------------------------------------
 
 
-def play(env: TaskEnv, seed: int, noise: float = 0.0) -> dict[str, object]:
-    env.reset(seed=seed)
+def play(env: TaskEnv, seed: int, noise: float = 0.0, options: Any = None) -> dict[str, object]:
+    env.reset(seed=seed, options=options)
     rng, over, info = np.random.default_rng(seed), False, {}
     while not over:
         action = np.clip(env.expert_action() + noise * rng.standard_normal(3), -1.0, 1.0)
@@ -192,6 +193,12 @@ def test_expert_succeeds(env: TaskEnv) -> None:
     assert sum(info["is_success"] for info in infos) >= 14
     for name, most in (("slip", task.MOST_SLIP), ("placement_error", task.WITHIN), ("takt", task.TAKT)):
         assert np.median([info["metrics"][name] for info in infos]) < most
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.02, task.MOST_DELAY])
+def test_expert_bears_commands_that_come_late(env: TaskEnv, delay_s: float) -> None:
+    options = {"randomization": {"command_delay": delay_s}}
+    assert sum(play(env, TEST_SEED_START + i, options=options)["is_success"] for i in range(8)) >= 7
 
 
 def test_expert_recovers_from_disturbed_actions(env: TaskEnv) -> None:
