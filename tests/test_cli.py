@@ -237,7 +237,7 @@ def test_a_missing_extra_is_named(physai: Call, monkeypatch: pytest.MonkeyPatch)
         return real(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", base_install)
-    refused(physai("tasks"), "[train]", "gymnasium", "pip install 'physai[train]'")
+    refused(physai("tasks"), "[eval]", "gymnasium", "pip install 'physai[eval]'")
 
 
 def test_ctrl_c_exits_130(physai: Call, monkeypatch: pytest.MonkeyPatch) -> None:

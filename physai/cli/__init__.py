@@ -17,9 +17,10 @@ from physai.errors import PhysaiError
 # What a command finds missing when only a smaller install is there, and the extra that brings it.
 EXTRAS = {
     **dict.fromkeys(("onnxruntime", "cryptography", "mcap"), "deploy"),
+    **dict.fromkeys(("gymnasium", "matplotlib", "pybullet", "scipy"), "eval"),
     **dict.fromkeys(
-        ("gymnasium", "imageio_ffmpeg", "matplotlib", "onnx", "onnxscript", "PIL", "pyarrow", "pybullet", "ray")
-        + ("sb3_contrib", "scipy", "stable_baselines3", "tensorboard", "torch"),
+        ("imageio_ffmpeg", "onnx", "onnxscript", "PIL", "pyarrow", "ray", "sb3_contrib", "stable_baselines3")
+        + ("tensorboard", "torch"),
         "train",
     ),
 }

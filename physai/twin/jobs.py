@@ -20,6 +20,7 @@ from physai.deploy.loop import Loop
 from physai.deploy.runtime import Runtime, State
 from physai.deploy.watchdog import Watchdog
 from physai.twin.faults import Faults
+from physai_envs import registry as registry  # what is missing for a simulation is said here, not by the other process
 
 CELL_ENDS_S = 60.0
 
