@@ -67,18 +67,22 @@ def measure(bundle: Bundle, ticks: int, folder: Path, logged: bool) -> np.ndarra
 
 
 class Paced(Replay):
-    """A recording that ends when its time is over, and notes how long each tick waited for its turn."""
+    """A recording whose observations come at LOOP_HZ by the clock, as a sensor's do; it notes when each was read."""
 
     def read(self, wait_s: float) -> Reading:
         """Returns the next observation."""
-        reading = super().read(wait_s)
-        self.times.append(time.monotonic_ns())
+        reading, now = super().read(wait_s), time.monotonic_ns()
+        came = now - (now - self.began) % round(1e9 / LOOP_HZ)
+        for term in range(len(reading.received_ns)):
+            reading.received_ns[term] = came
+        self.times.append(now)
         return reading
 
     def connect(self) -> None:
         """Begins."""
         super().connect()
         self.times: list[int] = []
+        self.began = time.monotonic_ns()
 
 
 def loop(name: str, seconds: float, folder: Path) -> None:

@@ -74,7 +74,8 @@ def row(name: str, condition: str) -> dict[str, Any]:
         "causes": sorted({job.cause for job in jobs if job.cause}),
         "interventions": sum(job.interventions for job in jobs) / ticks, "skipped": sum(job.skipped for job in jobs),
         "late_ms": max(job.late_s for job in jobs) * 1e3,
-        "broken": sum(sum(job.violations.values()) for job in jobs), "load": os.getloadavg()[0],
+        "broken": sum(sum(job.violations.values()) for job in jobs),
+        "limits": sorted({name for job in jobs for name in job.violations}), "load": os.getloadavg()[0],
     }  # fmt: skip
 
 
@@ -120,7 +121,9 @@ def control(bundle: Bundle, path: Path, log: Path, small_disk: bool) -> None:
     watchdog = Watchdog(bundle.interface.control.watchdog_s, robot.stopper())
     robot.connect()
     watchdog.start()
-    runtime = Runtime(bundle, robot, log=Log(log, bundle), watchdog=watchdog)
+    record = Log(log, bundle)
+    runtime = Runtime(bundle, robot, log=record, watchdog=watchdog)
+    failed_ns = 0
     if small_disk:
         import resource
 
@@ -129,13 +132,16 @@ def control(bundle: Bundle, path: Path, log: Path, small_disk: bool) -> None:
     robot.go(FIRST_SEED + 1)
 
     def told() -> bool:
+        nonlocal failed_ns
+        failed_ns = failed_ns or (time.monotonic_ns() if record.failed else 0)
         if runtime.ticks == MOVING:
             sys.stdout.write("moving\n")
             sys.stdout.flush()
         return False
 
     Loop(runtime).run(told)
-    sys.stdout.write(f"{runtime.state.value}: {runtime.cause}\n")
+    rested_ms = (time.monotonic_ns() - failed_ns) * 1e-6 if failed_ns else 0.0
+    sys.stdout.write(f"{runtime.state.value}: {runtime.cause}; at rest after {rested_ms:.0f} ms\n")
     watchdog.close()
 
 
@@ -171,11 +177,14 @@ def kills(name: str, tries: int, path: Path) -> str:
                 kept[way].append({"said": seen["said"], "broken": sum(seen["violations"].values())})
                 for key in ("braked_ns", "rested_ns"):
                     kept[way][-1][key] = seen[key] and seen[key] - seen["attacked_ns"]
+                if WAYS[way] is None:  # from the moment when the log said that it cannot be written
+                    rested_ms = int(seen["said"].rpartition(" after ")[2].split()[0])
+                    kept[way][-1].update(braked_ns=0, rested_ns=rested_ms * 1_000_000)
                 path.write_text(json.dumps(kept, indent=1) + "\n")
     lines = [("what happened", "tries", "brakes after", "rests after", "safe stops", "limits broken"), ("---",) * 6]
     for way, seen in kept.items():
         times = [[one[key] * 1e-6 for one in seen if one[key]] for key in ("braked_ns", "rested_ns")]
-        said = [f"{statistics.median(t):.0f} ms, at most {max(t):.0f} ms" if t and WAYS[way] else "-" for t in times]
+        said = [f"{statistics.median(t):.0f} ms, at most {max(t):.0f} ms" if t else "-" for t in times]
         safe = sum(bool(one["rested_ns"] or "fault: the log" in one["said"]) for one in seen)
         broken = sum(one["broken"] for one in seen)
         lines.append((way, str(len(seen)), said[0], said[1], str(safe), str(broken)))

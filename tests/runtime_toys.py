@@ -38,6 +38,7 @@ class FakeRobot:
         self.rng = np.random.default_rng(0)
         self.sent: list[list[float]] = []
         self.valid_s: list[float] = []
+        self.ticks: list[int] = []
         self.stops = 0
         self.silent: set[int] = set()  # terms that do not come
         self.frozen: set[int] = set()  # terms that do not change
@@ -66,6 +67,7 @@ class FakeRobot:
     def send(self, command: Sequence[float], valid_s: float, tick: int) -> Sequence[float]:
         self.sent.append(list(command))
         self.valid_s.append(valid_s)
+        self.ticks.append(tick)
         return command
 
     def stop(self) -> None:

@@ -12,6 +12,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mcap.reader import make_reader
@@ -20,8 +21,10 @@ from runtime_toys import Setup
 from physai.deploy.log import AROUND, EVENT, TICK, Log
 from physai.deploy.replay import read_log, replay
 from physai.deploy.runtime import State
+from physai.deploy.safety import SAFETY_SCHEMA
 from physai.deploy.watchdog import Watchdog
 from physai.errors import DeployError
+from physai.twin.actuators import Actuators, Command
 
 FULL = (0.5, -0.5, 0.5)
 
@@ -37,16 +40,39 @@ def test_ticks_come_at_absolute_times_and_late_ones_are_skipped(monkeypatch: pyt
         robot.reading.done = len(times) > 40
 
     setup.robot.before_reading = notice
-    held: list[int] = []
-    monkeypatch.setattr(setup.runtime, "held", lambda: held.append(1))
+    held, hold = [], setup.runtime.held
+    monkeypatch.setattr(setup.runtime, "held", lambda ticks: (held.append(ticks), hold(ticks)))
     loop = setup.loop()
     assert loop.run() is State.VERIFIED
     gaps = [(b - a) * 1e-9 for a, b in itertools.pairwise(times[5:])]
     assert max(gaps) == pytest.approx(0.2, abs=0.01), "the next one in the grid, not at once"
     assert sorted(gaps)[0] > 0.04, "and none is caught up"
     assert loop.skipped == 3
-    assert held == [1]
+    assert held == [3]
     assert setup.runtime.shield.resting
+    assert [b - a for a, b in itertools.pairwise(setup.robot.ticks) if b - a != 1] == [4], "the drives see the gap"
+
+
+@pytest.mark.parametrize("at", range(4, 12))
+def test_a_tick_skipped_in_a_ramp_breaks_no_limit_at_the_drives(at: int) -> None:
+    """The held command ends the ramp, which is the drives' doing, as with a command that was lost."""
+    slow = {"low": [-0.6] * 3, "high": [0.6] * 3, "rate": [3.0] * 3, "rate_change": [20.0] * 3}  # a ramp of six ticks
+    site = {"schema": SAFETY_SCHEMA, "basis": "a slow site", "commands": {"tip_velocity": slow}, "workspace": None}
+    setup, count = Setup(lambda: FULL, site=site), itertools.count()
+
+    def stumble(robot: Any) -> None:
+        if next(count) == at:
+            setup.clock.sleep(1.5 * setup.control.period_s)
+        robot.reading.done = len(robot.sent) > 30
+
+    setup.robot.before_reading = stumble
+    assert setup.loop().run() is State.VERIFIED
+    drives = Actuators(setup.runtime.safety, setup.bundle.spec)
+    for tick, values in zip(setup.robot.ticks, setup.robot.sent, strict=True):
+        drives.receive(Command(tick, tick + 3, tick, list(values)))
+        drives.apply(tick)
+    assert drives.violations == {}
+    assert drives.received > 30 and drives.gaps == 1
 
 
 def test_ending_brings_it_to_rest() -> None:

@@ -62,7 +62,7 @@ class Loop:
                     left_out = math.ceil(late / period)
                     self.skipped += left_out
                     next_tick += left_out * period
-                    runtime.held()
+                    runtime.held(left_out)
         return runtime.state
 
     def _drift(self, tick: int) -> int:

@@ -85,7 +85,7 @@ class Runtime:
         self.robot, self.log, self.watchdog, self.clock, self.site = robot, log, watchdog, clock, site
         self.ladder = ladder
         self.state, self.cause = State.VERIFIED, ""
-        self.ticks = self.misses = self.interventions = 0
+        self.ticks = self.misses = self.interventions = self._left_out = 0
         self.before: Bundle | None = None
         self.shield = self._take(bundle)
         self._shadow = shadow if shadow is None else self._checked(shadow)
@@ -143,7 +143,7 @@ class Runtime:
         self.shield.reset()
         self.monitor.reset()
         self.graph.reset()
-        self.ticks = self.misses = self.interventions = 0
+        self.ticks = self.misses = self.interventions = self._left_out = 0
         self._blend = self._good = self._missed_in_a_row = 0
         self._base, self.cause, self._fault = list(self.shield.last), "", ""
         self.state = State.ARMED
@@ -205,9 +205,10 @@ class Runtime:
             raise DeployError("there is no policy to go back to")
         self.swap(self.before)
 
-    def held(self) -> None:
-        """The loop has skipped ticks, so the last command was held."""
+    def held(self, ticks: int = 1) -> None:
+        """The loop has skipped ticks, so the last command was held; their numbers are left out, too."""
         self.shield.held()
+        self._left_out += ticks
 
     def tick(self, wait_s: float = 0.0) -> None:
         """One step of the loop: read, judge, compute, shield, send, beat, log.
@@ -244,7 +245,7 @@ class Runtime:
                 self.shield.reset()  # the actuators brake by themselves, so there is nothing to brake from
             command = self.shield.stop()
         if self.state is not State.FAULT:
-            sent = self.robot.send(command, valid_s, self.ticks)
+            sent = self.robot.send(command, valid_s, self.ticks + self._left_out)
             if sent is not command:
                 self._resynchronise(sent)
         self.ticks += 1
