@@ -41,9 +41,8 @@ def main() -> None:
     for seed, run, report in done:  # not before: a run notes whether the source tree was changed
         record = generate.ROOT / "docs" / "seeds" / f"{name}-{seed}"
         record.mkdir(parents=True, exist_ok=True)
-        figures = {
-            key: value for key, value in report.to_dict().items() if key != "records"
-        }  # 100 kB of single episodes
+        figures = report.to_dict()
+        del figures["records"]  # 100 kB of single episodes
         (record / EVALUATION).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
         for file in RUN_FILES:
             if (run / file).is_file():
