@@ -27,8 +27,8 @@ this table. Episodes are seeded 1,000,000 to 1,000,199, which training never dra
 ## Training seeds
 
 Policies that other seeds of the same configuration give, on the same 200 episodes, beside the ones that ship.
-`python docs/seeds.py <task> <seed>` trains and measures one, and adds its row. A second row of seed 0 is what the present
-revision gives where the policy that ships is from an earlier one, which rounds differently in training.
+`python docs/seeds.py <task> <seed>` trains and measures one, and adds its row. A second row of seed 0 is what the
+present revision gives where the policy that ships is from an earlier one, which rounds differently in training.
 
 {seeds}
 """

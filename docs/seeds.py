@@ -8,6 +8,7 @@ Each run leaves `docs/seeds/<task>-<seed>/`, from which `docs/results.md` is mad
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -40,7 +41,9 @@ def main() -> None:
     for seed, run, report in done:  # not before: a run notes whether the source tree was changed
         record = generate.ROOT / "docs" / "seeds" / f"{name}-{seed}"
         record.mkdir(parents=True, exist_ok=True)
-        report.write(f"{record}/{EVALUATION}")
+        figures = report.to_dict()
+        del figures["records"]  # 100 kB of single episodes
+        (record / EVALUATION).write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
         for file in RUN_FILES:
             if (run / file).is_file():
                 shutil.copyfile(run / file, record / file)

@@ -28,10 +28,8 @@ START_S = 1.0  # excluded from the velocity error: the robot starts from rest
 MAX_ERROR = 0.15  # m/s, mean
 CHANGE_S = 5.0  # when another velocity is asked for
 SLOWEST, FASTEST = (0.3, -0.2, -0.4), (0.6, 0.2, 0.4)  # m/s, m/s, rad/s: ahead, aside, turning
-BACKWARD, BACK = (
-    0.25,
-    (0.22, 0.36),
-)  # share of the commands that go backward, and m/s; on the spot it drifts back by 0.08
+BACKWARD = 0.25  # share of the commands that go backward
+BACK = 0.22, 0.36  # m/s, how fast; stepping on the spot it drifts back by 0.08
 PUSHES_S = ((2.0, 4.5), (6.0, 9.0))  # s, when somebody pushes
 AREA, CLEAR = 4.5, 0.8  # m, half the edge of the uneven ground, and what is level around the start
 TIPPED, FALLEN = 0.8, 0.3  # rad, and m of the base above the floor
