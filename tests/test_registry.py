@@ -66,7 +66,7 @@ def test_a_foreign_environment_need_not_know_of_rendering():
 
 
 def test_a_space_that_is_not_supported_is_named():
-    with pytest.raises(TaskError, match="only flat Box observations"):
+    with pytest.raises(TaskError, match="only vectors and pictures"):
         registry.policy_spec(registry.make("FrozenLake-v1"))
 
 
