@@ -153,7 +153,7 @@ def attack(name: str, way: str) -> dict[str, Any]:
         victim = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         if victim.stdout is None or process.stdout is None:
             raise RuntimeError("both processes write to pipes")
-        victim.stdout.readline()
+        first = victim.stdout.readline()  # "moving", unless the disk was full before
         kind, attacked = WAYS[way], time.monotonic_ns()
         if kind is not None:
             victim.send_signal(kind)
@@ -161,7 +161,7 @@ def attack(name: str, way: str) -> dict[str, Any]:
             os.kill(victim.pid, signal.SIGKILL)
         victim.wait(60)
         seen: dict[str, Any] = json.loads(process.stdout.readline())
-        return {**seen, "attacked_ns": attacked, "said": victim.stdout.read()}
+        return {**seen, "attacked_ns": attacked, "said": first.replace("moving\n", "") + victim.stdout.read()}
 
 
 def kills(name: str, tries: int, path: Path) -> str:
@@ -178,8 +178,8 @@ def kills(name: str, tries: int, path: Path) -> str:
                 for key in ("braked_ns", "rested_ns"):
                     kept[way][-1][key] = seen[key] and seen[key] - seen["attacked_ns"]
                 if WAYS[way] is None:  # from the moment when the log said that it cannot be written
-                    rested_ms = int(seen["said"].rpartition(" after ")[2].split()[0])
-                    kept[way][-1].update(braked_ns=0, rested_ns=rested_ms * 1_000_000)
+                    told = seen["said"].rpartition(" after ")[2].split()
+                    kept[way][-1].update(braked_ns=0, rested_ns=int(told[0]) * 1_000_000 if told else 0)
                 path.write_text(json.dumps(kept, indent=1) + "\n")
     lines = [("what happened", "tries", "brakes after", "rests after", "safe stops", "limits broken"), ("---",) * 6]
     for way, seen in kept.items():
