@@ -22,6 +22,7 @@ from physai.errors import DeployError
 from physai.evaluate.episodes import play
 from physai.policy import BundlePolicy, shipped_policy
 from physai.twin.actuators import Actuators, Command
+from physai.twin.cell import Cell
 from physai.twin.faults import Faults
 from physai.twin.jobs import run_jobs
 from physai_envs import registry
@@ -135,6 +136,14 @@ def test_faults_are_switches() -> None:
     assert Faults(**json.loads(json.dumps(faults.to_dict()))) == faults
     with pytest.raises(DeployError, match=r"fault drop is 1\.5; it must lie between 0 and 1"):
         Faults(drop=1.5)
+
+
+def test_the_way_of_a_command_is_the_cells_own(reach: Bundle, tmp_path: Path) -> None:
+    cell = Cell(reach, tmp_path / "cell", Faults(), print)
+    cell._begin({"job": 1, "seed": FIRST_SEED})
+    assert registry.make("reach").reset(seed=FIRST_SEED)[1]["randomization"]["command_delay"] > 0.0
+    assert cell.env.unwrapped.scene.command_delay_s == 0.0
+    cell.env.close()
 
 
 class Lockstep:
