@@ -144,6 +144,7 @@ def test_the_way_of_a_command_is_the_cells_own(reach: Bundle, tmp_path: Path) ->
     assert registry.make("reach").reset(seed=FIRST_SEED)[1]["randomization"]["command_delay"] > 0.0
     assert cell.env.unwrapped.scene.command_delay_s == 0.0
     cell.env.close()
+    cell._listener.close()
 
 
 class Lockstep:
