@@ -226,7 +226,8 @@ def test_a_person_watches_what_happens_stops_it_and_looks_back(tmp_path: Path) -
         person.click("#live")
         person.wait_for(lambda: seconds(person) > still, "now")
         person.type(SPACE)
-        person.run("const a = document.querySelector('#actor'); a.value = 2; a.dispatchEvent(new Event('change'))")
+        last = "const a = document.querySelector('#actor'); a.selectedIndex = a.length - 1;"
+        person.run(f"{last} a.dispatchEvent(new Event('change'))")
         person.wait_for(lambda: "random actions" in person.text(".caption"), "another policy")
         person.run("const s = document.querySelector('#seed'); s.value = 7; s.dispatchEvent(new Event('change'))")
         person.wait_for(lambda: "seed 1700000" in person.text(".caption"), "another episode")
