@@ -133,12 +133,15 @@ def test_a_person_turns_the_page_chooses_and_moves_the_time(tmp_path: Path) -> N
         person.open(page_file.as_uri())
         start = person.picture()
         assert person.run("return document.querySelectorAll('.caption:not([hidden])').length") == 1
-        first = curves(person)
+        first, told = curves(person), values(person)
         person.click("#episodes input", 1)
         assert person.run("return document.querySelectorAll('.caption:not([hidden])').length") == 2, "side by side"
         both = curves(person)
         assert both != first, "the curves are those of both"
+        pairs = values(person)
+        assert [[pair[0]] for pair in pairs] == told
         person.click("#episodes input", 0)
+        assert [[pair[1]] for pair in pairs] == values(person) != told, "of the second one alone"
         assert curves(person) not in (first, both), "the curves are those of the second one alone"
         assert f"seed {SEED + 1}" in person.text(".caption:not([hidden])")
         person.run(f"{SLIDER}; slider.value = 3; slider.dispatchEvent(new Event('input'))")
@@ -168,6 +171,13 @@ SLIDER, CAMERA = "const slider = document.querySelector('#time')", "const camera
 def curves(person: Browser) -> list[str]:
     """The pictures of all curves."""
     found: list[str] = person.run("return [...document.querySelectorAll('figure canvas')].map((c) => c.toDataURL())")
+    return found
+
+
+def values(person: Browser) -> list[list[str]]:
+    """What is written over each curve, for each episode that is shown."""
+    script = "[...document.querySelectorAll('.values')].map((v) => [...v.children].map((one) => one.textContent))"
+    found: list[list[str]] = person.run(f"return {script}")
     return found
 
 

@@ -26,7 +26,8 @@ from physai.view.live import Live, key_code
 from physai.view.serve import LARGEST_ORDER, PageServer
 from physai.view.stage import Stage
 
-MAIN = "from physai.cli import main; main()"
+# a shell that starts tests in the background has SIGINT ignored, which is inherited
+MAIN = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from physai.cli import main; main()"
 FIRST = 1_000_000
 
 
@@ -189,11 +190,11 @@ def session(*arguments: str) -> Iterator[str]:
         killer.start()
         try:
             yield said[1]
-        finally:
             process.send_signal(signal.SIGINT)
-            code = process.wait(timeout=60)
+            assert process.wait(timeout=60) == 0
+        finally:
             killer.cancel()
-    assert code == 0
+            process.kill()
 
 
 def seconds(person: Browser) -> float:

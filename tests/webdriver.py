@@ -113,8 +113,10 @@ def browser(folder: Path, size: tuple[int, int] = (1200, 800)) -> Iterator[Brows
         assert process.stdout is not None
         said = next(line for line in process.stdout if "successfully on port" in line)
         window = Browser(int(said.rstrip(".\n").rpartition(" ")[2]), folder, size)
-        yield window
-        window.close()
+        try:
+            yield window
+        finally:
+            window.close()
     finally:
         process.terminate()
         process.wait(timeout=WAIT_S)
