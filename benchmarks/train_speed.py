@@ -1,8 +1,9 @@
 """Prints how much of the machine training uses: its steps a second against cores times one environment alone.
 
-The environment alone plays what the training played, at difficulties, with actions and so with contacts that the
-training had: episodes are taken from its checkpoints, one after the other in one process. Beside it stands how fast the
-same environment is when it moves at random, which for a peg is mostly through the air.
+The environment alone does the very steps that the training did: after each checkpoint the fragments of all groups are
+collected again, which they are a pure function for, and then played by one environment in one process, with the time
+running for those steps and the resets among them. Beside it stands how fast the same environment is when it moves at
+random, which for a peg is mostly through the air.
 
 Both are measured in turns, so that a machine that is busy with something else is busy for both.
 """
@@ -16,8 +17,10 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import count, cycle
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -25,58 +28,86 @@ import numpy as np
 
 import physai_configs
 from physai.config import RunConfig
-from physai.train.checkpoint import unpack_state
-from physai.train.driver import train
+from physai.train import seeding, state
+from physai.train.behaviour import Package
+from physai.train.driver import inspect, train
+from physai.train.fragment import Job
+from physai.train.learner import Learner
+from physai.train.progress import TerminalBoard
+from physai.train.run_dir import CHECKPOINTS, RunFolder
+from physai.train.work import InProcessFleet
 from physai_envs import registry
 
-RAW_SECONDS = 5.0
-WARM_UP_EPISODES = 20
-SAVE_EVERY = 3  # iterations, so that the episodes are from all of the run
+RANDOM_STEPS = 40_000
+WARM_UP = 20  # pieces that are played once before the time counts
+SAVE_EVERY = 3  # iterations, so that the steps are from all of the run
 SKIPPED_ITERATIONS = 2  # actors start, and the first iteration is for the statistics alone
 
 
-def alone(task: str, episodes: Iterable[tuple[int, Mapping[str, Any], Iterable[Any]]]) -> float:
-    """Returns control steps a second of one environment on one core, resets included.
+@dataclass(frozen=True)
+class Played:
+    """Steps of one environment: an episode up to where they begin, what was done then, and the episodes after it."""
 
-    Args:
-        task: its id.
-        episodes: seed, reset options and actions of each.
-    """
-    env, steps, started = registry.make(task), 0, 0.0
-    for number, (seed, options, actions) in enumerate(episodes):
-        if number == WARM_UP_EPISODES:
-            steps, started = 0, time.perf_counter()
-        elif started and time.perf_counter() - started > RAW_SECONDS:
-            break
-        env.reset(seed=seed, options=dict(options))
-        for action in actions:
-            steps += 1
+    seed: int
+    options: Mapping[str, Any]
+    before: Any  # (n, k) actions
+    actions: Any  # (T, k)
+    following: Callable[[], Iterator[tuple[int, Mapping[str, Any]]]]  # seeds and options of the next episodes
+
+
+def alone(task: str, played: Sequence[Played]) -> float:
+    """Returns control steps a second of one environment on one core; resets count, what is `before` does not."""
+    env, steps, seconds = registry.make(task), 0, 0.0
+    warm_up = played[:WARM_UP]
+    for number, part in enumerate([*warm_up, *played]):
+        following = part.following()
+        env.reset(seed=part.seed, options=dict(part.options))
+        for action in part.before:
+            env.step(action)
+        started = time.perf_counter()
+        for action in part.actions:
             _, _, terminated, truncated, _ = env.step(action)
             if terminated or truncated:
-                break
+                seed, options = next(following)
+                env.reset(seed=seed, options=dict(options))
+        if number >= len(warm_up):
+            steps, seconds = steps + len(part.actions), seconds + time.perf_counter() - started
     env.close()
-    return steps / (time.perf_counter() - started)
+    return steps / seconds
 
 
-def at_random(task: str) -> Iterator[tuple[int, Mapping[str, Any], Iterable[Any]]]:
-    """Episodes of random actions without end."""
-    env = registry.make(task)
+def at_random(config: RunConfig) -> list[Played]:
+    """Returns random actions."""
+    env = registry.make(config.task)
     rng, size = np.random.default_rng(0), registry.policy_spec(env).action_size
     env.close()
-    for seed in count():
-        yield seed, {}, np.clip(0.6 * rng.standard_normal((1000, size)), -1, 1).astype(np.float32)
+    drawn = np.clip(0.6 * rng.standard_normal((RANDOM_STEPS, size)), -1, 1).astype(np.float32)
+    return [Played(0, {}, (), drawn, lambda: ((seed, {}) for seed in count(1)))]
 
 
-def as_played(run: Path) -> list[tuple[int, Mapping[str, Any], Iterable[Any]]]:
-    """Episodes that a run was playing when it saved its checkpoints."""
-    states = [unpack_state(file.read_bytes())[1] for file in sorted(run.glob("checkpoints/*/state.npz"))]
-    return [
-        (env.seed, env.options, env.actions)
-        for groups in states
-        for group in groups.values()
-        for env in group
-        if len(env.actions)
-    ]
+def as_played(config: RunConfig, run: Path) -> list[Played]:
+    """Returns what all groups of a run did in the iterations after its checkpoints."""
+    played = []
+    with TerminalBoard("", shown=False) as board:
+        learner = Learner(config, inspect(config), InProcessFleet(config), RunFolder.reopen(run, config), board)
+        space, checkpoints = learner.interface.action_space, learner.run_folder.checkpoints
+        for name in sorted(checkpoints.names()):
+            files = {file.name: file.read_bytes() for file in (run / CHECKPOINTS / name).iterdir()}
+            state.restore(learner, files)
+            package = Package(0, name, learner.model.weights(), learner.normalizer.freeze())
+            for group, where in learner.groups.items():
+                fragment = learner.fleet.worker.sample(package, Job(group, learner.iteration, where))
+                actions = np.clip(fragment.actions, space.low, space.high)
+                for e, env in enumerate(where):
+                    following = partial(episodes, config, group, e, env.episode + 1)
+                    played.append(Played(env.seed, env.options, env.actions, actions[:, e], following))
+        learner.store.close()
+    return played
+
+
+def episodes(config: RunConfig, group: int, e: int, first: int) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Yields seeds and options of the episodes that an environment of a group plays in training."""
+    return (seeding.episode(config, seeding.EPISODES, group, e, n) for n in count(first))
 
 
 def train_once(config: RunConfig, folder: str) -> tuple[Path, float, float, float]:
@@ -109,7 +140,7 @@ def main() -> None:
     for number in range(options.rounds):
         with tempfile.TemporaryDirectory() as folder:
             run, rate, busy, physics = train_once(config, folder)
-            played, random = alone(config.task, cycle(as_played(run))), alone(config.task, at_random(config.task))
+            played, random = alone(config.task, as_played(config, run)), alone(config.task, at_random(config))
         shares.append(rate / (cores * played))
         sys.stdout.write(
             f"{config.task}, round {number + 1}: training {rate:,.0f} steps/s (learner busy {busy:.0%}, in physics "

@@ -23,6 +23,14 @@ this table. Episodes are seeded 1,000,000 to 1,000,199, which training never dra
 `physai eval assets/policies/<task> --episodes 200` checks one: the same figures come out, with any number of workers.
 
 {table}
+
+## Training seeds
+
+Policies that other seeds of the same configuration give, on the same 200 episodes, beside the ones that ship.
+`python docs/seeds.py <task> <seed>` trains and measures one, and adds its row. A second row of seed 0 is what the
+present revision gives where the policy that ships is from an earlier one, which rounds differently in training.
+
+{seeds}
 """
 
 
@@ -36,7 +44,9 @@ def expected(root: Path) -> dict[Path, str]:
     index = "\n".join(f"- [{task.id}]({catalog.slug(task)}.md): {task.summary}" for task in tasks)
     files = {root / "docs" / "tasks" / f"{catalog.slug(task)}.md": catalog.page(task) for task in tasks}
     files[root / "docs" / "tasks" / "index.md"] = f"# Tasks\n\n{index}\n"
-    files[root / "docs" / "results.md"] = RESULTS.format(table=catalog.results(tasks).markdown())
+    files[root / "docs" / "results.md"] = RESULTS.format(
+        table=catalog.results(tasks).markdown(), seeds=catalog.seeds(root / "docs" / "seeds").markdown()
+    )
     files[readme] = f"{before}{BEGIN}\n{table}\n{END}{after}"
     return files
 
@@ -50,21 +60,26 @@ def stale(root: Path) -> list[tuple[Path, str | None]]:
     return changed + [(path, None) for path in sorted((root / "docs" / "tasks").glob("*.md")) if path not in files]
 
 
-def main() -> int:
-    """Writes or checks; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when something is out of date")
-    check = parser.parse_args().check
+def write() -> list[Path]:
+    """Brings all generated files up to date, and returns those that were not."""
     changes = stale(ROOT)
     for path, text in changes:
-        sys.stdout.write(f"{'out of date' if check else 'written'}: {path.relative_to(ROOT)}\n")
-        if check:
-            continue
         if text is None:
             path.unlink()
         else:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
+    return [path for path, _ in changes]
+
+
+def main() -> int:
+    """Writes or checks; returns the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when something is out of date")
+    check = parser.parse_args().check
+    changes = [path for path, _ in stale(ROOT)] if check else write()
+    for path in changes:
+        sys.stdout.write(f"{'out of date' if check else 'written'}: {path.relative_to(ROOT)}\n")
     if check and changes:
         sys.stdout.write("run `make docs` and commit what it writes\n")
     return int(check and bool(changes))

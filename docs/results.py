@@ -41,11 +41,7 @@ def main() -> int:
         sys.stdout.flush()
         if not report.passed(task.solved_at):
             below.append(f"{catalog.slug(task)} is held to {task.solved_at:.0%}")
-    for path, text in generate.stale(generate.ROOT):
-        if text is None:
-            path.unlink()
-        else:
-            path.write_text(text, encoding="utf-8")
+    generate.write()
     Console().print("\n".join(below) or "all are as good as they are held to be")
     return int(bool(below))
 

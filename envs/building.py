@@ -76,6 +76,8 @@ class Builder:
             deterministicOverlappingPairs=1,
             physicsClientId=self.client,
         )
+        if physics.contact_erp is not None:
+            bullet.setPhysicsEngineParameter(contactERP=physics.contact_erp, physicsClientId=self.client)
 
     def _connect(self) -> int:
         return bullet.connect(bullet.DIRECT)  # type: ignore[no-any-return]

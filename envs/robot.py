@@ -113,7 +113,7 @@ def write(robot: ElementTree.Element, name: str, *, visual: bool) -> Path:
 class Robot:
     """A robot in a world: named joints, tool tip, wrench.
 
-    `motor_strength` is for a task's randomisation: drives that honour it have that share of their rated torque. What
+    `motor_strength` is for a task's randomisation: drives that honour it give that share of their torque. What
     else a task and the drive of a robot tell each other is in `drive`.
     """
 

@@ -265,6 +265,7 @@ class Task:
                 "solver_iterations": physics.solver_iterations,
                 "contact_threshold": physics.contact_threshold,
                 "gravity": physics.gravity,
+                **({} if physics.contact_erp is None else {"contact_erp": physics.contact_erp}),
             },
         )
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from physai.errors import AssetError
+from physai.spec import GOAL_TERMS
 
 if TYPE_CHECKING:
     from physai_envs.task import Task
@@ -80,7 +81,12 @@ def terms(task: Task) -> tuple[Table, ...]:
 
 
 def describe(task: Task) -> dict[str, Any]:
-    """Returns the declaration as plain JSON types."""
+    """Returns the declaration as plain JSON types; `spaces` are shapes, their limits and units are in `spec`."""
+    spec, goal_spec = task.policy_spec(), task.policy_spec(goal_env=True)
+    spaces: dict[str, Any] = {"observation": [spec.observation_size], "action": [spec.action_size]}
+    if task.goal is not None:
+        goals = {name: list(task.goal.shape) for name in GOAL_TERMS}
+        spaces["goal_env"] = {"observation": [goal_spec.observation_size], **goals, "action": [spec.action_size]}
     return {
         "id": task.full_id,
         "name": slug(task),
@@ -91,7 +97,8 @@ def describe(task: Task) -> dict[str, Any]:
         "episode_s": task.episode_s,
         "success": goal(task),
         "solved_at": task.solved_at,
-        "spec": task.policy_spec().to_dict(),
+        "spaces": spaces,
+        "spec": spec.to_dict(),
         "rewards": [{"name": r.name, "weight": r.weight, "low": r.low, "high": r.high} for r in task.rewards],
         "randomization": [{"name": r.name, "unit": r.unit, "low": r.low, "high": r.high} for r in task.randomization],
         "metrics": [{"name": m.name, "unit": m.unit} for m in task.metrics],
@@ -158,34 +165,57 @@ def results(tasks: Iterable[Task]) -> Table:
             rows.append((*row, "", "", ""))
             continue
         report = json.loads(_record(name).read_text(encoding="utf-8"))
-        units = {metric.name: metric.unit for metric in task.metrics}
-        figures = "; ".join(
-            f"{key} {number(values['mean'])} ({number(values['p95'])}) {units.get(key, '')}".strip()
-            for key, values in report["metrics"].items()
-        )
         took = report["time_to_success_s"]
-        rows.append((*row, f"{number(took['mean'])} s" if took else "", figures, trained(name)))
+        mean = f"{number(took['mean'])} s" if took else ""
+        rows.append((*row, mean, figures(task, report), trained(_record(name).parent)))
     return Table("Results", head, tuple(rows))
 
 
-def trained(name: str) -> str:
-    """Returns in words how the policy that ships for a task was made, from the record of its run."""
+def seeds(records: Path) -> Table:
+    """Returns what other seeds of the same configurations came to, one row a run, after the policy that ships."""
+    from physai_envs import registry
+
+    rows: list[tuple[str, ...]] = []
+    for folder in sorted(records.iterdir()) if records.exists() else ():
+        name = folder.name.rpartition("-")[0]
+        task = registry.task(name)
+        shipped = _record(name).parent
+        for run in (folder,) if rows and rows[-1][0] == name else (shipped, folder):
+            report = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))
+            what = f"{name}, which ships" if run == shipped else name
+            rows.append((what, trained(run), success(report), figures(task, report)))
+    return Table("Seeds", ("task", "training", "success", "its own figures: mean (95 % below)"), tuple(rows))
+
+
+def figures(task: Task, report: Mapping[str, Any]) -> str:
+    """Returns a task's own figures of an evaluation in one line: mean (95 % below)."""
+    units = {metric.name: metric.unit for metric in task.metrics}
+    return "; ".join(
+        f"{key} {number(values['mean'])} ({number(values['p95'])}) {units.get(key, '')}".strip()
+        for key, values in report["metrics"].items()
+    )
+
+
+def trained(run: Path) -> str:
+    """Returns in words how a policy was made, from the record of its run."""
     import yaml
 
-    run = shipped_policies() / name / "evidence"
     config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
     with (run / "progress.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     cores = json.loads((run / "versions.json").read_text(encoding="utf-8"))["hardware"]["cores"]
-    warm, name = config["warm_start"], config["algorithm"]["name"].upper()
-    start = f"DAgger from the scripted expert ({warm['rounds']} rounds of {warm['episodes']} episodes)" if warm else ""
-    if not rows:
-        return f"{start}, after which it met the bar; seed {config['seed']}"
-    seconds = sum(float(row["seconds"]) for row in rows)
-    return (
-        f"{start + ', then ' if warm else ''}{name}, {int(rows[-1]['steps']):,} steps, "
-        f"{seconds:.0f} s of iterations on {cores} cores; seed {config['seed']}"
-    )
+    parts, seconds, steps = [], 0.0, 0
+    if warm := config["warm_start"]:
+        parts.append(f"DAgger from the scripted expert ({warm['rounds']} rounds of {warm['episodes']} episodes)")
+        if (run / "warm_start.json").exists():
+            took = json.loads((run / "warm_start.json").read_text(encoding="utf-8"))
+            seconds, steps = took["seconds"], took["steps"]
+    if rows:
+        parts.append(config["algorithm"]["name"].upper())
+        seconds, steps = seconds + sum(float(row["seconds"]) for row in rows), int(rows[-1]["steps"])
+    took_words = f"; {steps:,} steps, {seconds:.0f} s on {cores} cores" if steps else ""
+    bar = "" if rows else ", after which it met the bar"
+    return f"{', then '.join(parts)}{bar}{took_words}; seed {config['seed']}"
 
 
 def measured(task: Task) -> str:
@@ -204,7 +234,7 @@ def measured(task: Task) -> str:
     table = Table("Figures", ("name", "unit", "mean", "95 % below", "max"), rows)
     return (
         f"Success {shipped_success(name)}; it is held to {task.solved_at:.0%}. "
-        f"Trained by `physai train {name}`: {trained(name)}.\n\n{table.markdown()}\n\n"
+        f"Trained by `physai train {name}`: {trained(_record(name).parent)}.\n\n{table.markdown()}\n\n"
         f"Again: `{report['command']}`"
     )
 

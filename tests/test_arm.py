@@ -94,6 +94,12 @@ def test_compliant_arm_pushes_with_its_spring_and_the_wrist_feels_it():
     assert meter.mean == pytest.approx(20.0, rel=0.03)  # 2000 N/m x 0.01 m
     assert robot.wrench[2] == pytest.approx(20.0, rel=0.03)
     assert top - robot.tip_position[2] < 0.0005  # and does not sink in
+    robot.motor_strength = 0.8
+    for _ in range(60):
+        controller.apply((0, 0, -0.01))
+        meter.start()
+        world.advance(6, [controller.before_physics_step], [meter.after_physics_step])
+    assert meter.mean == pytest.approx(16.0, rel=0.03)
     world.close()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -115,6 +116,26 @@ def test_the_generator_writes_every_task_and_notices_a_change(generate: ModuleTy
     (tmp_path / "docs" / "tasks" / "reach.md").write_text("by hand")
     (tmp_path / "docs" / "tasks" / "gone.md").write_text("a task that is no more")
     assert {path.name: text is None for path, text in generate.stale(tmp_path)} == {"reach.md": False, "gone.md": True}
+
+
+def test_other_seeds_stand_below_the_policy_that_ships(tmp_path: Path) -> None:
+    shipped = catalog.shipped_policies() / "reach" / "evidence"
+    for seed in (1, 2):
+        shutil.copytree(shipped, tmp_path / f"reach-{seed}")
+        config = (shipped / "config.yaml").read_text().replace("seed: 0", f"seed: {seed}")
+        (tmp_path / f"reach-{seed}" / "config.yaml").write_text(config)
+    rows = catalog.seeds(tmp_path).rows
+    assert [row[1].rpartition("; ")[2] for row in rows] == ["seed 0", "seed 1", "seed 2"]
+    assert {row[2] for row in rows} == {catalog.shipped_success("reach")}
+
+
+def test_how_a_policy_was_made_counts_the_warm_start(tmp_path: Path) -> None:
+    for file in ("config.yaml", "progress.csv", "versions.json"):
+        shutil.copyfile(catalog.shipped_policies() / "tidy_up" / "evidence" / file, tmp_path / file)
+    (tmp_path / "warm_start.json").write_text('{"steps": 59328, "seconds": 61.4}')
+    assert "after which it met the bar; 59,328 steps, 61 s on" in catalog.trained(tmp_path)
+    (tmp_path / "progress.csv").write_text("steps,seconds\n63424,5.5\n67520,4.5\n")
+    assert "), then PPO; 67,520 steps, 71 s on" in catalog.trained(tmp_path)
 
 
 @pytest.mark.parametrize("task", registry.tasks(), ids=lambda task: task.id)

@@ -53,6 +53,14 @@ def test_limits_leave_room_for_comfort() -> None:
         assert speed.min() > 7.0 and speed.max() <= layout.LIMIT
 
 
+def test_limits_keep_jerks_small_up_to_the_finish() -> None:
+    """A car that still brakes is faster on a clothoid than its curve allows, by a third: that to the power of three."""
+    for road in roads():
+        s = np.arange(len(road.limits)) * layout.STEP
+        jerks = np.abs(np.diff(road.curvature)) / layout.STEP * np.array(road.limits)[:-1] ** 3
+        assert jerks[s[1:] <= task.LENGTH].max() < 2.4 * layout.JERK
+
+
 def test_road_does_not_meet_itself() -> None:
     for road in roads():
         points = np.array([road.point(s)[:2] for s in np.arange(0.0, task.LENGTH, 5.0)])
@@ -203,3 +211,14 @@ def test_observation_hides_what_no_sensor_tells(env: TaskEnv) -> None:
     env.reset(seed=7)
     again = np.concatenate([np.atleast_1d(term.function(s)) for term in env.task.observations])
     np.testing.assert_array_equal(values, again)
+
+
+def test_there_is_road_behind_the_car_from_the_start() -> None:
+    """Somebody who watches sees no hole: every tile lies along the road, also those before its beginning."""
+    env = registry.make("lane_following", visual=True).unwrapped
+    env.reset(seed=TEST_SEED_START)
+    road = env.scene.memory.road
+    places = [env.scene[f"tile{i}"].position[:2] for i in range(layout.TILES)]
+    for number in range(-layout.BEHIND, layout.TILES - layout.BEHIND):
+        assert min(math.dist(road.point(number * layout.TILE)[:2], place) for place in places) < 1e-6
+    env.close()

@@ -35,6 +35,8 @@ def test_the_run_stops_when_the_bar_is_met_on_held_out_episodes_and_hands_on_tha
     ]
     assert "40 of 40 succeeded with 100% expert" in learner.board.lines[0] and "25% expert" in learner.board.lines[2]
     assert 120 <= learner.steps <= 3 * 40 * 12  # demonstrations count
+    took = json.loads((run / "warm_start.json").read_text())
+    assert took["steps"] == learner.steps and 0 < took["seconds"] < 600
     policy = load_policy(run)
     towards = policy.act(np.array([[50, 0, 500], [-50, 0, 500]], np.float32))
     assert towards[0, 0] < -0.5 and towards[1, 0] > 0.5

@@ -265,6 +265,19 @@ def test_pressing_on_ends_the_episode(env):
     assert task.slip(env.scene) < task.SLIPPED
 
 
+@pytest.mark.parametrize("side", [(0.0, 0.0), (1.0, 0.4), (-1.0, 0.0), (0.0, -1.0)])
+def test_neither_screw_nor_bit_goes_through_the_part(env, side):
+    """Pressed on it anywhere, turning or not, the screw stays on the surface, and the bit at the screw's other end."""
+    for seed, turn in ((0, -1.0), (1, -0.6), (2, 1.0)):
+        env.reset(seed=seed)
+        terminated = truncated = False
+        while not (terminated or truncated):
+            _, _, terminated, truncated, _ = env.step((*side, -1.0, turn))
+            joint = task.screw(env.scene)
+            assert joint.engaged or joint.position[2] > -0.0005  # Bullet's stop gives way by 0.02 mm/N
+            assert -task.tip_to_hole(env.scene)[2] > -task.DEPTH - task.DEPTH_RANGE - task.SLIPPED
+
+
 def test_torque_sensor_has_the_gain_of_its_episode(env):
     _, info = env.reset(seed=4)
     for _ in range(200):

@@ -1,5 +1,6 @@
 """Every task, by the same rules. Adding a task file adds it here."""
 
+import resource
 import subprocess
 import sys
 import warnings
@@ -11,12 +12,15 @@ from gymnasium.utils.env_checker import check_env as check_gymnasium
 from stable_baselines3.common.env_checker import check_env as check_sb3
 
 import physai_envs
+from physai import catalog
+from physai.evaluate.statistics import wilson_interval
 from physai.spec import PolicySpec
 from physai_envs import registry
 from physai_envs.env import TEST_SEED_START
 
 NAMES = [registry.slug(task.id) for task in registry.tasks()]
 GOAL_NAMES = [registry.slug(task.id) for task in registry.tasks() if task.goal is not None]
+CHANCE, EPISODES = 0.02, 200  # at most so much success by luck, shown on so many unseen episodes
 VARIANTS = [(name, False) for name in NAMES] + [(name, True) for name in GOAL_NAMES]
 
 
@@ -39,6 +43,18 @@ def play(env, seed, steps, action_seed=0, options=None):
         if terminated or truncated:
             break
     return b"".join(trace)
+
+
+def lucky(env, episodes, act):
+    """Number of unseen episodes that a controller that sees nothing passes."""
+    passed = 0
+    for seed in range(TEST_SEED_START, TEST_SEED_START + episodes):
+        env.reset(seed=seed)
+        terminated = truncated = False
+        while not (terminated or truncated):
+            _, _, terminated, truncated, info = env.step(act(env.action_space.shape))
+        passed += info["is_success"]
+    return passed
 
 
 @pytest.mark.parametrize(("name", "goal_env"), VARIANTS)
@@ -164,12 +180,76 @@ def test_resets_differ_and_difficulty_matters(env):
     assert not np.array_equal(easy, hard)
 
 
-def test_declared_randomisation_is_drawn_and_reported(env):
+def test_three_declared_randomisations_are_drawn_and_reported(env):
+    assert len(env.task.randomization) >= 3
     draws = [env.reset(seed=s)[1]["randomization"] for s in range(20)]
     for term in env.task.randomization:
         values = [draw[term.name] for draw in draws]
         assert min(values) >= term.low and max(values) <= term.high
         assert max(values) - min(values) > 0.5 * (term.high - term.low)
+
+
+def test_at_least_three_randomisations_change_what_is_seen_or_what_happens(env):
+    """Between the limits of its range, some episode that is else the same differs: the expert's, or one of chance."""
+
+    def steps(seed, term, value):
+        expert = env.task.expert is not None and seed % 2 == 0
+        options = {"randomization": {term.name: value}, "difficulty": float(expert)}  # chance begins near the goal
+        observation, _ = env.reset(seed=seed, options=options)
+        rng, done = np.random.default_rng(seed), False
+        yield observation.tobytes()
+        while not done:
+            chance = rng.uniform(-1, 1, env.action_space.shape)
+            observation, reward, terminated, truncated, _ = env.step(env.expert_action() if expert else chance)
+            yield observation.tobytes(), reward
+            done = terminated or truncated
+
+    def matters(seed, term):
+        low = list(steps(seed, term, term.low))
+        return any(a != b for a, b in zip(low, steps(seed, term, term.high), strict=False))
+
+    idle = {term.name for term in env.task.randomization if not any(matters(seed, term) for seed in range(10))}
+    assert len(env.task.randomization) - len(idle) >= 3, idle
+
+
+def test_doing_nothing_and_chance_do_not_succeed(env):
+    rng = np.random.default_rng(0)
+    assert lucky(env, 2, np.zeros) == 0
+    assert lucky(env, 4, lambda shape: rng.uniform(-1, 1, shape)) == 0
+
+
+@pytest.mark.slow
+def test_of_200_episodes_doing_nothing_passes_none_and_chance_under_2_percent(env):
+    rng = np.random.default_rng(0)
+    assert lucky(env, EPISODES, np.zeros) == 0
+    passed = lucky(env, EPISODES, lambda shape: rng.uniform(-1, 1, shape))
+    assert wilson_interval(passed, EPISODES)[1] < CHANCE
+
+
+def test_2000_resets_do_not_grow_the_process(env):
+    for seed in range(200):
+        env.reset(seed=seed)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for seed in range(2000):
+        env.reset(seed=seed)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1024  # KiB
+
+
+@pytest.mark.parametrize(("name", "goal_env"), VARIANTS)
+def test_the_list_of_tasks_tells_spaces_rate_length_and_success(name, goal_env):
+    env = gym.make(registry.resolve(name), goal_env=goal_env).unwrapped
+    told = catalog.describe(env.task)
+    assert (told["id"], told["suite"]) == (env.task.full_id, env.task.suite)
+    assert (told["control_hz"], told["episode_s"]) == (
+        env.metadata["render_fps"],
+        env.task.max_steps / env.task.control_hz,
+    )
+    assert len(told["success"]) > 20  # words
+    space = env.observation_space
+    parts = {key: part.shape for key, part in space.items()} if goal_env else {"observation": space.shape}
+    shapes = told["spaces"]["goal_env"] if goal_env else told["spaces"]
+    assert {"action": env.action_space.shape} | parts == {k: tuple(v) for k, v in shapes.items() if k != "goal_env"}
+    env.close()
 
 
 def test_spec_survives_json(env):

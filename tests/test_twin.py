@@ -106,7 +106,7 @@ def test_after_a_stop_drives_follow_no_more(reach: Bundle) -> None:
         ([(0.7, 0.0, 0.0)], "tip_velocity.x range"),
         ([(0.0, math.nan, 0.0)], "tip_velocity.y range"),
         ([(0.0, 0.0, 0.0), (0.0, 0.0, 0.6), (0.0, 0.0, -0.6)], "tip_velocity.z rate"),
-        ([(0.0, 0.0, 0.0), (0.5, 0.0, 0.0), (0.0, 0.0, 0.0)], "tip_velocity.x rate_change"),
+        ([(0.0, 0.0, 0.0), (0.6, 0.0, 0.0), (0.0, 0.0, 0.0)], "tip_velocity.x rate_change"),
     ],
 )
 def test_the_cell_sees_every_limit_that_is_broken(reach: Bundle, commands: Any, broken: str) -> None:

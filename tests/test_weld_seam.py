@@ -1,7 +1,7 @@
 """WeldSeam: the sensor finds the groove as it is, the log adds up, the expert welds, and doing nothing does not."""
 
 from dataclasses import replace
-from math import radians, sqrt, tau
+from math import cos, radians, sin, sqrt, tau
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from physai_envs.world import Physics, World
 
 FLAT = Seam(x=0.5, z=0.2, across=(), along=())
 DOWN, SIDE = (0.0, 0.0, -1.0), (1.0, 0.0, 0.0)
+NOZZLE_BACK, NOZZLE_RADIUS = 0.02, 0.0115  # m, of assets/tools/torch.urdf: its end is so far behind the wire's
 SEEN = np.ones(laser.PIXELS, bool)
 
 
@@ -203,6 +204,21 @@ def test_touching_the_plate_ends_the_episode(env):
     info = play(env, 3, lambda env: np.array((0, 0, -1.0, 0, 0)))
     assert info["reward_terms"]["scrapped"] == 1.0
     assert -weld.TOUCHING - 0.002 < weld.weld(env.scene).standoff < -weld.TOUCHING
+
+
+@pytest.mark.parametrize("roll", [-1, 0, 1])
+@pytest.mark.parametrize("pitch", [-1, 1])
+def test_no_torch_comes_into_the_plate_before_the_episode_ends(env, roll, pitch):
+    """Driven down as fast as it goes, tilted as far as it may be: the rim of the nozzle stays above the surface."""
+    for seed, down in ((0, -1.0), (1, -0.5), (2, -0.3)):
+        env.reset(seed=seed)
+        ended = False
+        while not ended:
+            _, _, ended, truncated, _ = env.step((0.0, 0.0, down, roll, pitch))
+            assert not truncated
+            now = weld.weld(env.scene)
+            rim = NOZZLE_BACK * cos(now.angle) - NOZZLE_RADIUS * sin(now.angle) + now.standoff
+            assert rim > -0.002  # what the last control step adds
 
 
 def test_being_done_is_worth_more_than_any_waiting(env):

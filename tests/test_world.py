@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from physai.errors import AssetError, SimulationError
-from physai_envs.world import Physics, World
+from physai_envs.world import Physics, World, quaternion_from_euler
 
 
 @pytest.fixture
@@ -125,3 +125,22 @@ def test_orientation_helpers_agree_with_the_engine():
     assert geometry.rotation_error(small, (0, 0, 0, 1)) == pytest.approx((0, 0, 0.01), abs=1e-6)
     assert geometry.yaw_of(quaternion_from_euler((0, 0, 0.7))) == pytest.approx(0.7)
     assert geometry.wrap_angle(math.pi + 0.1) == pytest.approx(-math.pi + 0.1)
+
+
+def test_what_falls_is_out_of_the_floor_again_in_an_instant():
+    """A can that falls 8 cm is stopped when it is in the floor already, by the way of a physics step of 10 mm."""
+
+    def time_inside(**settings):
+        world = World(Physics(hz=120, **settings))
+        world.box("floor", (0.1, 0.1, 0.01), (0, 0, -0.01))
+        can = world.cylinder("can", 0.022, 0.04, mass=0.1)
+        world.reset()
+        can.place((0, 0, 0.1), quaternion_from_euler((0.15, 0.1, 0.0)))
+        inside = 0
+        for _ in range(120):
+            world.advance(1)
+            inside += min([point[8] for point in world.contacts(can)], default=0.0) < -0.002
+        world.close()
+        return inside / 120
+
+    assert time_inside(contact_erp=0.4) < 0.05 < 0.15 < time_inside()

@@ -293,7 +293,7 @@ TASK = Task(
     summary="pick moving parts of three classes from a belt by suction and drop each into its bin",
     robot=SCARA_SUCTION,
     control_hz=CONTROL_HZ,
-    physics=Physics(hz=120, solver_iterations=20, contact_threshold=0.02),
+    physics=Physics(hz=240, solver_iterations=10, contact_threshold=0.02, contact_erp=0.4),
     episode_s=EPISODE_S,
     hold_s=0.2,
     actions=(EndEffectorTwist(linear=SPEED, acceleration=ACCELERATION), Vacuum()),

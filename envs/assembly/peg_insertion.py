@@ -2,7 +2,8 @@
 
 Goal      peg of 16 mm diameter 90 % down a hole of 17 mm (0.5 mm clearance a side).
 Start     peg 6 cm above the fixture; the hole anywhere within 5 cm to each side, measured with 1 mm of noise and a
-          constant error of 0.5 mm.
+          constant error of 0.5 mm, and its axis askew by up to 0.4 degrees, which nothing measures. The arm's motors
+          give 80 to 100 % of the torque that they are told to.
 Ends      success; failure when the contact force passes 60 N, where a real cell would stop; 8 s (truncated).
 Reward    nearness, alignment and depth less the cost of time; contact force; a stop by force.
 Sources   `tolerance`: arXiv:1801.00690; force limit: under half of the 140 N that ISO/TS 15066 allows on a hand.
@@ -14,7 +15,7 @@ from math import hypot
 
 from physai_envs import terms
 from physai_envs.control import CompliantPull
-from physai_envs.engine import Physics, Vector
+from physai_envs.engine import Physics, Vector, quaternion_from_euler
 from physai_envs.geometry import distance, subtract
 from physai_envs.parts.hole import add_hole
 from physai_envs.parts.table import add_table
@@ -29,6 +30,7 @@ SEATED = 0.9  # of the depth counts as inserted
 MOUTH_HEIGHT = 0.04  # m, of the fixture above the table
 HOLE_CENTRE, HOLE_RANGE = (0.5, 0.0), 0.05  # m
 START_HEIGHT, START_RANGE = 0.06, 0.01  # m above the mouth
+SKEW = 0.005  # rad, of the fixture about each horizontal axis
 PULL = 0.008  # m, of the arm's spring: 16 N at its 2000 N/m
 FORCE_LIMIT = 60.0  # N
 FORCE_SCALE = 20.0  # N, contact force at which its penalty is 1
@@ -57,7 +59,7 @@ def reset(s: Scene) -> None:
 def place_fixture(s: Scene) -> Vector:
     """Puts the hole somewhere, and returns where the tip starts [m]."""
     x, y = s.rng.uniform(-HOLE_RANGE, HOLE_RANGE, 2) + HOLE_CENTRE
-    s["hole"].place((x, y, MOUTH_HEIGHT))
+    s["hole"].place((x, y, MOUTH_HEIGHT), quaternion_from_euler((s.memory.skew_x, s.memory.skew_y, 0.0)))
     s["block"].place((x, y, MOUTH_HEIGHT - DEPTH - 0.0075))
     s.memory.mouth = (x, y, MOUTH_HEIGHT)
     s.memory.seated = (x, y, MOUTH_HEIGHT - DEPTH)
@@ -142,6 +144,16 @@ def set_hole_friction(s: Scene, friction: float) -> None:
     s["hole"].set_dynamics(lateralFriction=friction)
 
 
+def set_motor_strength(s: Scene, share: float) -> None:
+    s.robot.motor_strength = share
+
+
+SKEWS = (
+    Randomize("skew_x", -SKEW, SKEW, "rad", lambda s, value: setattr(s.memory, "skew_x", value)),
+    Randomize("skew_y", -SKEW, SKEW, "rad", lambda s, value: setattr(s.memory, "skew_y", value)),
+)
+
+
 TASK = Task(
     id="PegInsertion-v0",
     suite="assembly",
@@ -165,7 +177,11 @@ TASK = Task(
         Reward("contact_force", contact_force, weight=-0.2),
         Reward("stopped", stopped, weight=-STOP_COST),
     ),
-    randomization=(Randomize("hole_friction", 0.1, 0.5, "1", set_hole_friction),),
+    randomization=(
+        Randomize("hole_friction", 0.1, 0.5, "1", set_hole_friction),
+        Randomize("motor_strength", 0.8, 1.0, "1", set_motor_strength),
+        *SKEWS,
+    ),
     metrics=(
         Metric("peak_force", lambda s: s.sensors["contact"].peak, "N"),
         Metric("depth", depth, "m"),
@@ -175,5 +191,5 @@ TASK = Task(
     success=inserted,
     failure=pressed_too_hard,
     solved_at=0.98,
-    camera=Camera(eye=(1.0, 0.45, 0.45), target=(0.48, 0.0, 0.12)),
+    camera=Camera(eye=(1.0, 0.45, 0.45), target=(0.5, 0.0, 0.11), field_of_view_deg=29.0),
 )

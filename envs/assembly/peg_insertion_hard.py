@@ -18,7 +18,7 @@ from math import cos, hypot, sin, tau
 from physai_envs import terms
 from physai_envs.assembly import peg_insertion as peg
 from physai_envs.control import CompliantPull
-from physai_envs.engine import Physics, Vector, quaternion_from_euler
+from physai_envs.engine import Physics, Vector
 from physai_envs.parts.hole import add_chamfered_hole
 from physai_envs.robots.panda import PANDA_PEG
 from physai_envs.task import Camera, Metric, Observation, Randomize, Reward, Scene, Task, shared
@@ -28,7 +28,6 @@ CHAMFER = 0.0005  # m, wide and deep
 LEAN = 0.07, 0.105  # rad, 4 to 6 degrees
 TILT = 0.05  # rad, largest pull of the arm's spring: 6 Nm at its 120 Nm/rad
 UPRIGHT_MARGIN = 0.05  # rad, angle at which the term is down to 0.1
-SKEW = 0.005  # rad, of the fixture about each horizontal axis; the clearance alone lets the seated peg lean by 0.018
 
 # The expert
 NEAR = 0.006  # m above the mouth, from where the peg comes down slowly
@@ -49,8 +48,6 @@ def reset(s: Scene) -> None:
     start = peg.place_fixture(s)
     amount = s.rng.uniform(*LEAN) * max(s.difficulty - peg.INSIDE, 0.0) / (1.0 - peg.INSIDE)
     direction = s.rng.uniform(0.0, tau)
-    skew = s.memory.skew_x, s.memory.skew_y, 0.0
-    s["hole"].place(s.memory.mouth, quaternion_from_euler(skew))
     s.robot.place_tip(start, lean=(amount * cos(direction), amount * sin(direction), 0.0))
 
 
@@ -140,8 +137,7 @@ TASK = Task(
     ),
     randomization=(
         Randomize("hole_friction", 0.1, 0.4, "1", peg.set_hole_friction),
-        Randomize("skew_x", -SKEW, SKEW, "rad", lambda s, value: setattr(s.memory, "skew_x", value)),
-        Randomize("skew_y", -SKEW, SKEW, "rad", lambda s, value: setattr(s.memory, "skew_y", value)),
+        *peg.SKEWS,
     ),
     metrics=(
         Metric("peak_force", lambda s: s.sensors["contact"].peak, "N"),
@@ -154,5 +150,5 @@ TASK = Task(
     failure=peg.pressed_too_hard,
     expert=expert,
     solved_at=0.9,
-    camera=Camera(eye=(1.0, 0.45, 0.45), target=(0.48, 0.0, 0.12)),
+    camera=Camera(eye=(1.0, 0.45, 0.45), target=(0.5, 0.0, 0.11), field_of_view_deg=29.0),
 )

@@ -3,6 +3,8 @@
 Goal      M4 screw seated, its torque within 10 % of 2.4 Nm, the spindle at rest for 0.25 s.
 Start     screw on the bit, 2 cm above the part and up to 2 cm beside the hole, whose place is known to 0.2 mm.
 Ends      success; failure when it is cross-threaded, tightened too far, pressed too hard or lost; 20 s (truncated).
+Physics   the part's surface is a stop of the screw along the hole's axis, and its thread a gear between turn and feed
+          (`parts.screw`). Screw and bit have no other collision shapes; the screw keeps the bit 1 cm above the part.
 Reward    near, down, turned, tightened, each 0 to 1, less the cost of time; the end, good or bad.
 Sources   M4: ISO 261, ISO 4762; 2.4 Nm: four fifths of the 3 Nm usual for M4 of class 8.8 (VDI 2230); window of
           10 %: our choice; `tolerance`: arXiv:1801.00690.

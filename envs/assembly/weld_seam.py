@@ -4,6 +4,8 @@ Goal      the whole seam of 30 cm welded: distance to the seam and stand-off err
           degrees of the normal everywhere, travel speed within 10 % RMS of the one that the welding procedure asks for.
 Start     on the run-on tab, 4 cm before the seam: up to 6 mm beside it, 4 mm too high or low, tilted as the plate is.
 Ends      success, or failure at the seam's end; failure when the torch touches or loses the work; 34 s (truncated).
+Physics   the arm's alone. The plate is a formula without a collision shape: 1 cm too low, before anything but the wire
+          would touch it, the episode ends. Arc and melt are left out, and heat, which would warp the plate.
 Reward    exactness of place, stand-off, angle and speed less the cost of time; the end, good or bad.
 Sources   groove: ISO 9692-1; travel speed: 0.7 to 1.2 m/min, as in mechanised MAG welding of thin plate; stand-off: 15
           mm from contact tip to work, usual for 1.2 mm wire; `tolerance`: arXiv:1801.00690.

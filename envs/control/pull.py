@@ -102,6 +102,8 @@ class _ImpedanceController:
         self._velocity_diagonal -= self._joint_damping
         n = self._joints
         self._gain[-1] = -(weighted[:n].dot(error) + self._gains[:n].dot(robot.joint_positions))
+        if robot.motor_strength != 1.0:
+            self._gain *= robot.motor_strength
 
     def _tilt(self) -> tuple[float, float]:
         """Rotation about x and y that puts the tool upright again, whatever its yaw is [rad]."""

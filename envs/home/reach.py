@@ -1,7 +1,8 @@
 """Reach: bring the tip of the arm to a point.
 
 Goal      tip within 1 cm of the goal, held for 0.2 s.
-Start     arm at home; the goal anywhere in a box of 0.3 x 0.5 x 0.4 m in front of it.
+Start     arm at home; the goal anywhere in a box of 0.3 x 0.5 x 0.4 m in front of it, seen by a camera with noise of
+          1 mm and a constant error of up to 2 mm along each axis.
 Ends      success; 5 s (truncated).
 Reward    nearness on two scales less the cost of time, and a small cost of jerky actions.
 Sources   box: inside the reach of 0.855 m (Franka Emika, Panda datasheet); `tolerance`: arXiv:1801.00690.
@@ -18,13 +19,14 @@ from physai_envs.engine import Physics, Vector
 from physai_envs.geometry import distance, subtract
 from physai_envs.parts.table import add_table
 from physai_envs.robots.panda import PANDA_GRIPPER
-from physai_envs.task import Camera, Goal, Metric, Observation, Reward, Scene, Task, shared
+from physai_envs.task import Camera, Goal, Metric, Observation, Randomize, Reward, Scene, Task, shared
 
 WITHIN = 0.01  # m, the accuracy that counts as reached
 GOAL_LOW = np.array([0.35, -0.25, 0.15])  # m
 GOAL_HIGH = np.array([0.65, 0.25, 0.55])  # m
 NEAR_MARGIN, CLOSE_MARGIN = 0.4, 0.05  # m: one term to find the way, one to be exact
 SPEED = 0.6  # m/s, of each axis
+CAMERA = 0.002  # m, constant error along each axis: that of a good calibration between hand and camera
 
 
 def build(s: Scene) -> None:
@@ -49,6 +51,12 @@ def goal(s: Scene) -> Vector:
 def tip_to_goal(s: Scene) -> Vector:
     """Vector from the tip to the goal, world frame [m], (3,)."""
     return subtract(s.memory.goal, s.robot.tip_position)
+
+
+def seen_goal(s: Scene) -> Vector:
+    """Vector from the tip to the goal, as a camera reports it that stands beside where the robot believes [m], (3,)."""
+    (x, y, z), m = tip_to_goal(s), s.memory
+    return x + m.camera_x, y + m.camera_y, z + m.camera_z
 
 
 @shared
@@ -107,13 +115,18 @@ TASK = Task(
         ),
         Observation("tip_position", terms.tip_position, (3,), "m", -1.2, 1.2, noise_std=0.0005),
         Observation("tip_velocity", terms.tip_velocity, (3,), "m/s", -3.0, 3.0, noise_std=0.005),
-        Observation("tip_to_goal", tip_to_goal, (3,), "m", -1.5, 1.5, noise_std=0.001, goal=True),
+        Observation("tip_to_goal", seen_goal, (3,), "m", -1.5, 1.5, noise_std=0.001, goal=True),
     ),
     rewards=(
         Reward("near", near, weight=0.5),
         Reward("close", close, weight=0.5),
         Reward("time", time, weight=-1.0),
         Reward("action_change", terms.action_change, weight=-0.05, high=4.0),
+    ),
+    randomization=(
+        Randomize("camera_x", -CAMERA, CAMERA, "m", lambda s, value: setattr(s.memory, "camera_x", value)),
+        Randomize("camera_y", -CAMERA, CAMERA, "m", lambda s, value: setattr(s.memory, "camera_y", value)),
+        Randomize("camera_z", -CAMERA, CAMERA, "m", lambda s, value: setattr(s.memory, "camera_z", value)),
     ),
     metrics=(Metric("final_error", error, "m"),),
     goal=Goal(terms.tip_position, goal, (3,), "m", -1.5, 1.5, sparse_reward),
@@ -123,5 +136,5 @@ TASK = Task(
     failure=never,
     expert=expert,
     solved_at=0.99,
-    camera=Camera(eye=(1.3, 0.85, 0.85), target=(0.3, 0.0, 0.3)),
+    camera=Camera(eye=(1.3, 0.85, 0.85), target=(0.32, 0.0, 0.33), field_of_view_deg=38.0),
 )

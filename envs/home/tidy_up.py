@@ -288,7 +288,7 @@ TASK = Task(
     summary="put a cube, a brick and a can from the table into a bin, held by friction alone",
     robot=PANDA_GRIPPER,
     control_hz=CONTROL_HZ,
-    physics=Physics(hz=120, solver_iterations=20, contact_threshold=0.02),
+    physics=Physics(hz=120, solver_iterations=20, contact_threshold=0.02, contact_erp=0.4),
     episode_s=EPISODE_S,
     hold_s=HOLD_S,
     actions=(EndEffectorTwist(linear=SPEED, angular=TURN), GripperSpeed(speed=FINGER_SPEED, force=GRIP)),

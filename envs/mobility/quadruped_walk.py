@@ -2,7 +2,7 @@
 
 Goal      no fall for 10 s, and a mean error of the velocity under 0.15 m/s, without the first second.
 Start     standing, at rest, amid domes of up to 3 to 6 cm and slabs half as high. Asked for are 0.3 to 0.6 m/s ahead
-          or 0.2 to 0.4 m/s back, with up to 0.2 m/s aside and 0.4 rad/s of turning, and others after 5 s. Difficulty
+          or 0.22 to 0.36 m/s back, with up to 0.2 m/s aside and 0.4 rad/s of turning, and others after 5 s. Difficulty
           scales ground, velocity and pushes.
 Pushes    two of 0.1 s in any direction, that change the speed of the whole robot by 0.2 to 0.5 m/s.
 Ends      10 s (success or truncated); failure when the robot has fallen.
@@ -28,7 +28,8 @@ START_S = 1.0  # excluded from the velocity error: the robot starts from rest
 MAX_ERROR = 0.15  # m/s, mean
 CHANGE_S = 5.0  # when another velocity is asked for
 SLOWEST, FASTEST = (0.3, -0.2, -0.4), (0.6, 0.2, 0.4)  # m/s, m/s, rad/s: ahead, aside, turning
-BACKWARD, BACK_SPEED = 0.25, 0.6  # share of the commands that go backward, and of the speed that they have
+BACKWARD = 0.25  # share of the commands that go backward
+BACK = 0.22, 0.36  # m/s, how fast; stepping on the spot it drifts back by 0.08
 PUSHES_S = ((2.0, 4.5), (6.0, 9.0))  # s, when somebody pushes
 AREA, CLEAR = 4.5, 0.8  # m, half the edge of the uneven ground, and what is level around the start
 TIPPED, FALLEN = 0.8, 0.3  # rad, and m of the base above the floor
@@ -60,8 +61,11 @@ def reset(s: Scene) -> None:
 
 def draw_command(s: Scene) -> Vector:
     """Draws a velocity to ask for: ahead, aside [m/s], turning [rad/s]."""
-    ahead, aside, turn = (s.difficulty * s.rng.uniform(SLOWEST, FASTEST)).tolist()
-    return (-BACK_SPEED * ahead if s.rng.random() < BACKWARD else ahead), aside, turn
+    ahead, aside, turn = s.rng.uniform(SLOWEST, FASTEST).tolist()
+    if s.rng.random() < BACKWARD:
+        share = (ahead - SLOWEST[0]) / (FASTEST[0] - SLOWEST[0])
+        ahead = -(BACK[0] + share * (BACK[1] - BACK[0]))
+    return s.difficulty * ahead, s.difficulty * aside, s.difficulty * turn
 
 
 def process(s: Scene) -> None:

@@ -32,6 +32,7 @@ SEARCHES = 3  # steps of the search for the foot of a point; each squares what i
 TILE = 2.5  # m, of road that one body shows
 TILES = 60  # shown at once; a multiple of the periods of dashes, posts and trees
 BEHIND = 3  # tiles behind the watched car
+MEADOW = 80.0  # m, half the edge of the grass around it
 ASPHALT: Vector = (0.33, 0.34, 0.36, 1.0)
 GRASS: Vector = (0.42, 0.58, 0.30, 1.0)
 PAINT: Vector = (0.95, 0.95, 0.93, 1.0)
@@ -77,6 +78,7 @@ class Road:
         self.length = length
         s = np.arange(0.0, length + RUN_OUT, STEP)
         curvature = np.interp(s, *_knots(rng, length, tightest))
+        squares = np.minimum(LIMIT**2, COMFORT / np.maximum(np.abs(curvature), 1e-6))  # as if it went on like that
         curvature *= np.clip((length + 20.0 - s) / 20.0, 0.0, 1.0)  # straightens behind the end
         turns = 0.5 * STEP * (curvature[1:] + curvature[:-1])
         heading = np.concatenate(([0.0], np.cumsum(turns)))
@@ -86,7 +88,6 @@ class Road:
         self._y = np.concatenate(([0.0], np.cumsum(chord * np.sin(middle)))).tolist()
         self._heading: list[float] = heading.tolist()
         self.curvature: list[float] = curvature.tolist()
-        squares = np.minimum(LIMIT**2, COMFORT / np.maximum(np.abs(curvature), 1e-6))
         self.limits: list[float] = np.sqrt(_reachable(squares)).tolist()
         self._last = len(s) - 2
 
@@ -140,7 +141,6 @@ def _tile(i: int) -> list[Box]:
 
     centre, edge = 0.5 * LANE, 0.5 * LANE - 0.12
     boxes = [
-        strip(60.0, centre, -0.10, GRASS),
         strip(2.0 * LANE + 0.6, centre, -0.03, ASPHALT),
         strip(0.12, -edge, 0.0, PAINT),
         strip(0.12, 2.0 * centre + edge, 0.0, PAINT),
@@ -165,15 +165,21 @@ class RoadTiles:
 
     def __init__(self, world: World) -> None:
         self._tiles: list[Body] = [world.compound(f"tile{i}", _tile(i)) for i in range(TILES)] if world.visual else []
-        self._shown: list[int] = [-1] * TILES
+        if world.visual:  # strips of grass would gape on the outside of curves
+            self._grass = world.compound(
+                "grass", [Box((MEADOW, MEADOW, 0.01), (0.0, 0.0, -0.10), solid=False)], color=GRASS
+            )
+        self.reset()
 
     def reset(self) -> None:
         """Forgets the last road."""
-        self._shown = [-1] * TILES
+        self._shown: list[int | None] = [None] * TILES  # number of the tile that each body is; some are negative
 
     def show(self, road: Road, s: float) -> None:
         """Puts down the tiles around `s` [m]."""
         first = int(s / TILE) - BEHIND
+        if self._tiles:
+            self._grass.place((*road.point(s)[:2], 0.0))
         for number in range(first, first + TILES) if self._tiles else ():
             if self._shown[number % TILES] != number:
                 self._shown[number % TILES] = number

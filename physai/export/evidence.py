@@ -15,7 +15,7 @@ from physai.spec import PolicySpec
 from physai_envs import registry
 
 EVALUATION, RANDOMIZATION, SBOM = "evaluation.json", "randomization.json", "sbom.cdx.json"
-RUN_FILES = ("config.yaml", "progress.csv", "versions.json")  # of a run, as they are
+RUN_FILES = ("config.yaml", "progress.csv", "versions.json", "warm_start.json")  # of a run, as they are
 
 
 def from_task(spec: PolicySpec) -> dict[str, bytes]:

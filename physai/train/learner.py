@@ -36,7 +36,7 @@ from physai.train.progress import Board
 from physai.train.quarantine import Crash, Quarantine
 from physai.train.recorder import Recorder
 from physai.train.report import Window, training_row
-from physai.train.run_dir import QUARANTINE, RunFolder
+from physai.train.run_dir import QUARANTINE, WARM_START, RunFolder
 from physai.train.summary import Summary
 from physai.train.usage import Usage
 from physai.train.work import Fleet
@@ -201,9 +201,12 @@ class Learner:
         if self.cloned:
             return
         seeding.seed_learner(self.config.seed, seeding.CLONING)
+        started = time.perf_counter()
         steps = warm_start.clone(
             self.config, self.model, self.normalizer, self.fleet, self._package, self._waiting, self.board.say
         )
+        took = {"steps": steps, "seconds": round(time.perf_counter() - started, 1)}
+        self.run_folder.write(WARM_START, json.dumps(took) + "\n")
         self.model.num_timesteps += steps
         self.primed = self.cloned = True
         self._judge()

@@ -20,6 +20,7 @@ from physai.train.figures import PROGRESS
 from physai_envs import registry
 
 CONFIG, VERSIONS, CHECKPOINTS, QUARANTINE = "config.yaml", "versions.json", "checkpoints", "quarantine.json"
+WARM_START = "warm_start.json"
 
 # What a run cannot change when it is continued: the checkpoint would not fit, or it would be another run.
 FIXED = ("task", "goal_env", "seed", "algorithm.name", "algorithm.network", "algorithm.activation", "normalizer")
