@@ -78,6 +78,8 @@ class Window(World):
         DisplayError: if there is no display.
     """
 
+    draws_itself = True
+
     def __init__(self, width: int = 1200, height: int = 760) -> None:
         self.width, self.height = width, height
         self._down: set[int] = set()

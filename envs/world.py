@@ -6,6 +6,7 @@ physics steps, when somebody first asks for it, and shared by everything that as
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +17,19 @@ from numpy.typing import NDArray
 
 from physai_envs.body import Body
 from physai_envs.building import Box, Builder
-from physai_envs.engine import NO_ROTATION, Physics, Vector, bullet, invert, multiply, quaternion_from_euler
+from physai_envs.engine import (
+    NO_ROTATION,
+    STDERR,
+    STDOUT,
+    Physics,
+    Vector,
+    bullet,
+    invert,
+    multiply,
+    quaternion_from_euler,
+    silenced,
+)
+from physai_envs.renderer import renderer
 
 __all__ = ["Body", "Box", "Physics", "Vector", "World", "quaternion_from_euler"]
 
@@ -28,10 +41,12 @@ PARKING_M = 1000.0  # far from every scene; bodies rest there while contacts are
 class World(Builder):
     """A world that runs: resets, steps, and the reads that concern more than one body."""
 
+    draws_itself = False  # as a window does
     _threshold_in_force: float | None = None  # contactBreakingThreshold is global to the process
 
     def __init__(self, physics: Physics, *, visual: bool = False) -> None:
         super().__init__(physics, visual=visual)
+        self._renderer = renderer(self.client) if visual and not self.draws_itself else bullet.ER_TINY_RENDERER
         self.seconds_in_physics = 0.0
         self._constraints: list[int] = []
 
@@ -175,17 +190,23 @@ class World(Builder):
         self, eye: Vector, target: Vector, width: int, height: int, field_of_view_deg: float = 50.0,
         light: Vector = (0.86, -0.57, 1.71),
     ) -> NDArray[np.uint8]:  # fmt: skip
-        """Renders an image in software, (height, width, 3) uint8; `light` is the lamp, beyond the scene [m]."""
+        """Renders an image, (height, width, 3) uint8; `light` is the lamp, beyond the scene [m]."""
         view = bullet.computeViewMatrix(eye, target, (0, 0, 1))
         projection = bullet.computeProjectionMatrixFOV(field_of_view_deg, width / height, 0.05, 50.0)
-        image = bullet.getCameraImage(
-            width, height, view, projection, lightDirection=light, lightDistance=math.hypot(*light), shadow=1,
-            renderer=bullet.ER_TINY_RENDERER, flags=bullet.ER_NO_SEGMENTATION_MASK, physicsClientId=self.client,
-        )  # fmt: skip
+        with self._quietly():
+            image = bullet.getCameraImage(
+                width, height, view, projection, lightDirection=light, lightDistance=math.hypot(*light), shadow=1,
+                renderer=self._renderer, flags=bullet.ER_NO_SEGMENTATION_MASK, physicsClientId=self.client,
+            )  # fmt: skip
         return np.asarray(image[2], dtype=np.uint8).reshape(height, width, 4)[:, :, :3].copy()
+
+    def _quietly(self) -> contextlib.AbstractContextManager[None]:
+        """EGL talks with its first picture and at its end."""
+        return contextlib.nullcontext() if self._renderer == bullet.ER_TINY_RENDERER else silenced(STDOUT, STDERR)
 
     def close(self) -> None:
         """Ends the client; calling it again does nothing."""
         if self.client >= 0:
-            bullet.disconnect(self.client)
+            with self._quietly():
+                bullet.disconnect(self.client)
             self.client = -1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 FAULTY = "gate_toys:GateToyFaulty-v0"
 KILLED, ONCE = "gate_toys:GateToyKilled-v0", "GATE_TOY_ONCE"
+HANGING = "gate_toys:GateToyHanging-v0"
 SLOW = "gate_toys:GateToySlow-v0"
 NARROW = "gate_toys:GateToyNarrow-v0"
 CRASHES, RAISES = 1_000_002, 1_000_004  # environment seeds
@@ -51,6 +53,22 @@ class Slow(Toy):
         return super().step(action)
 
 
+class Hanging(Toy):
+    """Never returns from a step in one episode, and from the reset in another."""
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        if seed == RAISES:
+            threading.Event().wait()
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action: NDArray[np.float32]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
+        if self._time == 3 and self._seed == CRASHES:
+            threading.Event().wait()
+        return super().step(action)
+
+
 class Narrow(Toy):
     """The same point, which calls its speed otherwise and turns less."""
 
@@ -68,5 +86,6 @@ class Narrow(Toy):
 
 gym.register("GateToyFaulty-v0", entry_point=Faulty)
 gym.register("GateToyKilled-v0", entry_point=Killed)
+gym.register("GateToyHanging-v0", entry_point=Hanging)
 gym.register("GateToySlow-v0", entry_point=Slow)
 gym.register("GateToyNarrow-v0", entry_point=Narrow)

@@ -10,13 +10,13 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 from chromium import requests, screenshot
 from numpy.typing import NDArray
+from webdriver import SPACE, Browser, browser
 
 from physai.errors import ConfigError, TaskError
 from physai.evaluate.episodes import play
@@ -96,29 +96,27 @@ def test_no_name_can_leave_its_place_in_the_page() -> None:
 
 
 def test_the_served_page_is_the_file_and_nothing_else_is_served(reach: Path) -> None:
-    with PageServer("127.0.0.1", 0) as server:
+    with PageServer("127.0.0.1", 0) as server, server.answering():
         server.page = reach.read_text(encoding="utf-8")
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        answers = []
-        for path in ("/", "/../../etc/passwd"):
+        token, answers = server.token, []
+        for path in (f"/{token}/", "/", f"/{token}", "/x/", f"/{token}/events", f"/{token}/../../etc/passwd"):
             connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=10)
             connection.request("GET", path)
             answer = connection.getresponse()
             answers.append((answer.status, answer.read()))
             connection.close()
-        server.shutdown()
     assert answers[0] == (200, reach.read_bytes())
-    assert answers[1][0] == 404
+    assert [status for status, _ in answers[1:]] == [404] * 5
 
 
 def test_the_command_prints_its_address_and_ctrl_c_ends_it_well() -> None:
-    command = [sys.executable, "-c", MAIN, "view", "reach", "--browser", "--port", "0"]
+    command = [sys.executable, "-c", MAIN, "view", "reach", "--browser", "--episodes", "1", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
         said = process.stdout.readline()
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=20) == 0
-    assert re.match(r"http://127\.0\.0\.1:\d+/ ", said)
+    assert re.match(r"http://127\.0\.0\.1:\d+/[\w-]{22}/ ", said)
 
 
 def test_a_port_in_use_is_one_sentence_and_exit_code_2() -> None:
@@ -127,6 +125,72 @@ def test_a_port_in_use_is_one_sentence_and_exit_code_2() -> None:
         with pytest.raises(ConfigError, match=rf"127.0.0.1:{port} .*in use.*another --port") as refused:
             PageServer("127.0.0.1", port)
     assert refused.value.exit_code == 2
+
+
+def test_a_person_turns_the_page_chooses_and_moves_the_time(tmp_path: Path) -> None:
+    page_file = record("amr_navigation", tmp_path / "two.html", episodes=2)
+    with browser(tmp_path, SIZE) as person:
+        person.open(page_file.as_uri())
+        start = person.picture()
+        assert person.run("return document.querySelectorAll('.caption:not([hidden])').length") == 1
+        first, told = curves(person), values(person)
+        person.click("#episodes input", 1)
+        assert person.run("return document.querySelectorAll('.caption:not([hidden])').length") == 2, "side by side"
+        both = curves(person)
+        assert both != first, "the curves are those of both"
+        pairs = values(person)
+        assert [[pair[0]] for pair in pairs] == told
+        person.click("#episodes input", 0)
+        assert [[pair[1]] for pair in pairs] == values(person) != told, "of the second one alone"
+        assert curves(person) not in (first, both), "the curves are those of the second one alone"
+        assert f"seed {SEED + 1}" in person.text(".caption:not([hidden])")
+        person.run(f"{SLIDER}; slider.value = 3; slider.dispatchEvent(new Event('input'))")
+        assert person.text("output").startswith("3.00 /")
+        person.type(SPACE)
+        person.wait_for(lambda: not person.text("output").startswith("3.00 /"), "time that passes")
+        person.type(SPACE)
+        still = person.text("output")
+        assert person.text("#play") == "Play"
+        assert person.text("output") == still, "time that stands"
+        before = person.picture()
+        person.drag((300, 300), (120, 40))
+        assert moved(before, person.picture()) > 0.1, "the mouse turns the scene"
+        for camera in ("top", "follow"):
+            before = person.picture()
+            person.run(f"{CAMERA}; camera.value = '{camera}'; camera.dispatchEvent(new Event('change'))")
+            assert moved(before, person.picture()) > 0.1, f"the camera {camera} stands elsewhere"
+        rays = red(person.picture())
+        person.click("#overlay")
+        assert rays - red(person.picture()) > 200, "no rays any more; what else is red stays"
+    assert moved(start, before) > 0.1
+
+
+SLIDER, CAMERA = "const slider = document.querySelector('#time')", "const camera = document.querySelector('#camera')"
+
+
+def curves(person: Browser) -> list[str]:
+    """The pictures of all curves."""
+    found: list[str] = person.run("return [...document.querySelectorAll('figure canvas')].map((c) => c.toDataURL())")
+    return found
+
+
+def values(person: Browser) -> list[list[str]]:
+    """What is written over each curve, for each episode that is shown."""
+    script = "[...document.querySelectorAll('.values')].map((v) => [...v.children].map((one) => one.textContent))"
+    found: list[list[str]] = person.run(f"return {script}")
+    return found
+
+
+def moved(before: NDArray[np.uint8], after: NDArray[np.uint8]) -> float:
+    """Share of the scene that looks otherwise."""
+    difference = np.abs(after[SCENE].astype(int) - before[SCENE])
+    return float((difference.max(axis=2) > 40).mean())
+
+
+def red(picture: NDArray[np.uint8]) -> int:
+    """Pixels of the colour of rays on a grey floor."""
+    part = picture[SCENE].astype(int)
+    return int(((part[..., 0] - part[..., 1] > 40) & (np.abs(part[..., 1] - part[..., 2]) < 25)).sum())
 
 
 def test_a_task_of_others_is_refused(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from evaluation_policies import one_sentence, save_bundle, save_zip
 from evaluation_toys import TASK
-from gate_toys import CRASHES, FAULTY, KILLED, NARROW, ONCE, RAISES, SLOW
+from gate_toys import CRASHES, FAULTY, HANGING, KILLED, NARROW, ONCE, RAISES, SLOW
 
 from physai.deploy.bundle import load_bundle
 from physai.errors import ConfigError, TaskError
@@ -77,6 +77,16 @@ def test_an_episode_that_crashes_or_raises_does_not_take_the_others_with_it(bund
     assert all(kept.get(r.seed, r.episode_return) == r.episode_return for r in healthy.records)
 
 
+def test_an_episode_that_hangs_is_stopped_and_the_others_are_kept(bundle: Path) -> None:
+    found = evaluate(bundle, task=HANGING, episodes=8, workers=2, progress=False, timeout_s=6.0)
+    assert [failure.seed for failure in found.failures] == [CRASHES, RAISES], "in a step, and in the reset"
+    for failure in found.failures:
+        assert f"did not end within 6 s and was stopped (episode with seed {failure.seed})" in failure.error
+        assert one_sentence(failure.error)
+    assert len(found.records) == 6
+    assert found.exit_code == 2
+
+
 def test_an_episode_whose_process_was_killed_from_outside_is_played_again(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -89,7 +99,7 @@ def test_an_episode_whose_process_was_killed_from_outside_is_played_again(
 
 def test_a_worker_that_is_dead_before_it_is_told_is_replaced(bundle: Path) -> None:
     """Its end of the pipe is closed when the parent sends: a race that a crash loses now and then."""
-    with Crew(Job(str(bundle), None, TASK, load_bundle(bundle).digest), 1) as crew:
+    with Crew(Job(str(bundle), None, TASK, load_bundle(bundle).digest), 1, 600.0) as crew:
         playing = crew.play([Play(seed) for seed in range(1_000_000, 1_000_004)])
         outcomes = [next(playing)[1]]
         crew._workers[0].process.kill()

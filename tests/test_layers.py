@@ -21,7 +21,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "physai.config physai.algorithm_config",
         "physai.storage",
         " ".join(
-            f"physai_envs.{name}" for name in ("engine", "body", "building", "world", "window", "shapes", "geometry")
+            f"physai_envs.{name}"
+            for name in ("engine", "body", "building", "renderer", "world", "window", "shapes", "geometry")
         ),
         "physai.deploy",
     ),

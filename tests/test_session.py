@@ -18,7 +18,8 @@ from physai.view import overlay
 from physai.view.cameras import NAMED, viewpoint
 from physai.view.clock import LATEST_S, Clock
 from physai.view.human import Human
-from physai.view.session import SPEEDS, Session
+from physai.view.player import SPEEDS
+from physai.view.session import Session
 from physai.view.stage import Stage
 from physai_envs import registry
 from physai_envs.window import LEFT_ARROW, RETURN, UP_ARROW
@@ -54,7 +55,7 @@ class Paper:
 def session(tmp_path: Path) -> Iterator[Session]:
     with Stage("reach", visual=False) as stage:
         session = Session(stage, Paper(), tmp_path)  # type: ignore[arg-type]
-        session._begin(FIRST)
+        session.player.begin(FIRST)
         yield session
 
 
@@ -65,12 +66,12 @@ def press(session: Session, *keys: str | int) -> None:
 
 def test_pause_and_single_steps(session: Session) -> None:
     press(session, " ")
-    assert session.clock.due() == 0
+    assert session.player.clock.due() == 0
     press(session, ".", ".")
     assert session.stage.steps == 2
-    assert session.clock.paused
+    assert session.player.clock.paused
     press(session, " ")
-    assert not session.clock.paused
+    assert not session.player.clock.paused
 
 
 def test_the_episode_is_chosen_by_keys(session: Session) -> None:
@@ -89,14 +90,14 @@ def test_the_episode_is_chosen_by_keys(session: Session) -> None:
 def test_a_number_that_is_no_episode_is_explained(session: Session) -> None:
     press(session, *"0999999", RETURN)
     assert session.stage.seed == FIRST
-    assert "999999" in session._said
+    assert "999999" in session.player.said
 
 
 def test_speed_has_ends(session: Session) -> None:
     press(session, *"----")
-    assert session.clock.speed == SPEEDS[0]
+    assert session.player.clock.speed == SPEEDS[0]
     press(session, *"++++++++")
-    assert session.clock.speed == SPEEDS[-1]
+    assert session.player.clock.speed == SPEEDS[-1]
 
 
 def test_the_keys_of_a_person_move_the_tip(session: Session) -> None:
@@ -105,17 +106,17 @@ def test_the_keys_of_a_person_move_the_tip(session: Session) -> None:
     robot = session.env.scene.robot
     start = np.array(robot.tip_position)
     for _ in range(5):
-        session._step({ord("w")})
+        session.player.step({ord("w")})
     up = np.array(robot.tip_position) - start
     assert up[2] > 0.03
     assert abs(up[1]) < 0.005
     for _ in range(10):
-        session._step(set())
+        session.player.step(set())
     still = np.array(robot.tip_position)
-    session._step(set())
+    session.player.step(set())
     assert np.abs(robot.tip_position - still).max() < 1e-3
     for _ in range(5):
-        session._step({LEFT_ARROW})
+        session.player.step({LEFT_ARROW})
     assert robot.tip_position[1] - still[1] > 0.03
 
 
@@ -131,15 +132,15 @@ def test_policies_take_turns_on_the_same_episode(session: Session) -> None:
 def test_a_policy_that_does_not_fit_is_explained(tmp_path: Path) -> None:
     with Stage("reach", visual=False) as stage:
         session = Session(stage, Paper(), tmp_path, others=["tidy_up"])  # type: ignore[arg-type]
-        session._begin(FIRST)
+        session.player.begin(FIRST)
         press(session, "p")
-        assert "was trained for" in session._said
+        assert "was trained for" in session.player.said
         assert session.stage.words == "ppo policy"
 
 
 def test_the_panel_tells_terms_and_outcome(session: Session) -> None:
     while not session.stage.ended:
-        session._step(set())
+        session.player.step(set())
     rows = overlay.lines(session.stage, overlay.Facts("Reach", keys=[("q", "quit")]))
     said = {row.left for row in rows}
     assert {"Reach", "near", "close", "action change", "return", "SUCCESS", "final error", "q quit"} <= said

@@ -71,6 +71,12 @@ def evaluate(
             metavar="NAME=LOW:HIGH[:N]", help="Also play with this turned from LOW to HIGH; several make a grid."
         ),
     ] = None,
+    timeout: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SECONDS", help="An episode that takes longer hangs; default: 60 and ten times its length."
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep the episodes of an evaluation that was killed.")
     ] = False,
@@ -88,7 +94,7 @@ def evaluate(
     wanted = Wanted(
         {
             "task": task, "episodes": episodes, "seed": seed, "workers": workers, "difficulty": difficulty,
-            "stop_risk": risk if early_stop else None, "perturbations": tuple(perturb or ()),
+            "stop_risk": risk if early_stop else None, "perturbations": tuple(perturb or ()), "timeout_s": timeout,
         },
         Gate.of(min_success, max_collision, require or ()), compare, significance, resume,
     )  # fmt: skip

@@ -24,15 +24,18 @@ def view(
     source: Source = None,
     record: Annotated[Path | None, typer.Option(metavar="FILE", help="MP4, GIF or HTML; default: rollout.mp4.")] = None,
     gui: Annotated[bool, typer.Option("--gui", help="Watch in a window, in real time.")] = False,
-    browser: Annotated[bool, typer.Option("--browser", help="Watch recorded episodes in a browser.")] = False,
+    browser: Annotated[
+        bool,
+        typer.Option("--browser", help="Watch in a browser, in real time; recorded ones with --episodes or --pick."),
+    ] = False,
     host: Annotated[str, typer.Option(help="Where --browser listens; default: this machine alone.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of --browser.")] = 8080,
-    run: Annotated[Path | None, typer.Option(help="A run that goes on; --gui follows its newest checkpoint.")] = None,
+    run: Annotated[Path | None, typer.Option(help="A run that goes on: its newest checkpoint is followed.")] = None,
     also: Annotated[
-        list[str] | None, typer.Option(metavar="POLICY", help="One more, to which the key p switches in --gui.")
+        list[str] | None, typer.Option(metavar="POLICY", help="One more, to which the key p switches.")
     ] = None,
     task: TaskOption = None,
-    episodes: Annotated[int, typer.Option(min=1, help="Number of episodes to film.")] = 1,
+    episodes: Annotated[int | None, typer.Option(min=1, help="Number of episodes to film.")] = None,
     seed: Seed = 0,
     pick: Annotated[
         str | None, typer.Option(metavar="best|worst|random", help="Film these of the evaluated episodes.")
@@ -52,6 +55,14 @@ def view(
 
         watch(chosen, task, seed=seed, camera=cameras[0], others=also or (), follow=run is not None)
         return
+    if browser and episodes is None and pick is None:
+        from physai.view.live import broadcast
+
+        broadcast(
+            chosen, task, host=host, port=port, say=typer.echo, seed=seed, camera=cameras[0], others=also or (),
+            follow=run is not None,
+        )  # fmt: skip
+        return
     from physai.view.pick import pick_of
     from physai.view.record import record as run_recording
     from physai.view.record import replay
@@ -60,14 +71,14 @@ def view(
         from physai.view.serve import serve
 
         serve(
-            lambda: replay(chosen, task=task, episodes=episodes, seed=seed, cameras=cameras, pick=pick_of(pick)),
+            lambda: replay(chosen, task=task, episodes=episodes or 1, seed=seed, cameras=cameras, pick=pick_of(pick)),
             host, port, say=typer.echo,
         )  # fmt: skip
         return
     out = record or (run_folder(chosen) or Path()) / "rollout.mp4"
     typer.echo(
         run_recording(
-            chosen, out, task=task, episodes=episodes, seed=seed, width=width, height=height, cameras=cameras,
+            chosen, out, task=task, episodes=episodes or 1, seed=seed, width=width, height=height, cameras=cameras,
             pick=pick_of(pick),
         )
     )  # fmt: skip

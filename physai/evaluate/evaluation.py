@@ -27,6 +27,9 @@ from physai_envs import registry
 
 SEEDS_PER_EVALUATION = 100_000  # evaluation seeds lie this far apart, so that their episodes never overlap
 MOST_EVALUATIONS = 10_000  # environment seeds stay below 2**31 then
+# An episode may take this long, whatever the machine does; the simulators that ship are hundreds of times faster.
+LEAST_TIMEOUT_S, TIMES_REAL = 60.0, 10.0  # and so many times its own length
+UNKNOWN_TIMEOUT_S = 600.0  # where nobody declares its length
 NOMINAL = -1  # the point of the task as it is, beside those of a grid
 
 
@@ -44,6 +47,7 @@ def evaluate(
     perturbations: Sequence[str] = (),
     journal: str | Path | None = None,
     resume: bool = False,
+    timeout_s: float | None = None,
 ) -> Report:
     """Plays unseen episodes with a policy, and reports. An episode that cannot be played is in the report, too.
 
@@ -61,6 +65,8 @@ def evaluate(
         perturbations: such as ``noise_scale=0:3:4``; the grid of all of them is played too, with the same seeds.
         journal: file in which finished episodes are kept while the evaluation goes on.
         resume: go on with the episodes that are in the journal.
+        timeout_s: how long an episode may take before it counts as one that hangs; None: a minute more than ten times
+            its length, or ten minutes where that is not declared.
 
     Raises:
         ConfigError: if a number is out of range, or the gate asks for something that the task does not have.
@@ -73,6 +79,8 @@ def evaluate(
     first = first_seed(seed, episodes)
     if workers is not None and workers < 1:
         raise ConfigError(f"workers is {workers}; it must be at least 1")
+    if timeout_s is not None and not timeout_s > 0.0:
+        raise ConfigError(f"the timeout of an episode is {timeout_s} s; it must be more than 0")
     with Meter("evaluate", episodes, shown=progress) as meter:
         meter.advance(0, "loading the policy")
         loaded = load_for(policy_source, task)
@@ -91,7 +99,7 @@ def evaluate(
             job = Job(policy.source, loaded.trained_for, loaded.task, policy.digest)
             count = min(workers or len(os.sched_getaffinity(0)), len(plays))
             tally = _Tally(plays[:episodes], stop, rules=len(gate.rules) + (gate.max_collision is not None))
-            spent = _play_all(job, plays, count, tally, kept, meter)
+            spent = _play_all(job, plays, count, timeout_s or _timeout(spec), tally, kept, meter)
     report = Report(
         source=str(policy_source), task=task, spec=spec, policy=_describe(policy), records=tally.records,
         seed=seed, first_seed=first, difficulty=level, timing=_timing(started, count, tally, spent),
@@ -143,6 +151,13 @@ def _difficulty(spec: PolicySpec, difficulty: float) -> float | None:
     if difficulty != 1.0:
         raise ConfigError(f"{spec.task} knows no difficulty; leave it out")
     return None
+
+
+def _timeout(spec: PolicySpec) -> float:
+    """How long an episode may take unless somebody says otherwise [s]."""
+    if not spec.task.startswith(registry.NAMESPACE):
+        return UNKNOWN_TIMEOUT_S
+    return LEAST_TIMEOUT_S + TIMES_REAL * registry.task(spec.task).episode_s
 
 
 def _describe(policy: Policy) -> dict[str, Any]:
@@ -228,7 +243,9 @@ class _Spent:
     resumed: int
 
 
-def _play_all(job: Job, plays: list[Play], workers: int, tally: _Tally, journal: Journal, meter: Meter) -> _Spent:
+def _play_all(
+    job: Job, plays: list[Play], workers: int, timeout_s: float, tally: _Tally, journal: Journal, meter: Meter
+) -> _Spent:
     for play in plays:
         if (play.point, play.seed) in journal.finished:
             tally.add(play, journal.finished[play.point, play.seed])
@@ -237,7 +254,7 @@ def _play_all(job: Job, plays: list[Play], workers: int, tally: _Tally, journal:
     if tally.stopped or not waiting:
         return _Spent(time.perf_counter(), 0.0, resumed)
     meter.advance(resumed, f"starting {workers} workers")
-    with Crew(job, workers) as crew:
+    with Crew(job, workers, timeout_s) as crew:
         for play, outcome in crew.play(waiting):
             if isinstance(outcome, EpisodeRecord):
                 journal.add(play.point, outcome)

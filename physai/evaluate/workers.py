@@ -24,6 +24,7 @@ from physai_envs import registry
 AHEAD = 2  # episodes that a worker has been told, so that it need not wait for the next
 TRIES = 2  # of an episode that takes down its process: the first time, somebody else may have killed it
 STOP_S = 5.0  # how long a worker may take to end
+START_LIMIT_S = 600.0  # for libraries, policy and environment, from a slow disk on a busy machine
 
 
 @dataclass(frozen=True)
@@ -60,20 +61,26 @@ class _Worker:
     pipe: Connection
     told: deque[Play] = field(default_factory=deque)
     ready: bool = False
+    since: float = field(default_factory=time.monotonic)  # it does what it does now
 
 
 class Crew:
     """Worker processes that play episodes with one policy; used as a context manager.
+
+    Args:
+        job: what they load.
+        workers: how many.
+        limit_s: how long an episode may take; one that takes longer hangs, and its worker is replaced.
 
     Attributes:
         ready_at: when the first worker had loaded everything, on `time.perf_counter`'s clock; None before.
         cpu_s: CPU time that the workers have spent on episodes [s].
     """
 
-    def __init__(self, job: Job, workers: int) -> None:
+    def __init__(self, job: Job, workers: int, limit_s: float) -> None:
         # New interpreters, not forks: a fork copies the simulator's and torch's threads and locks in whatever state.
         self._context = multiprocessing.get_context("spawn")
-        self.job, self.cpu_s = job, 0.0
+        self.job, self.cpu_s, self._limit_s = job, 0.0, limit_s
         self.ready_at: float | None = None
         self._deaths: dict[Play, int] = {}
         self._workers = [self._start() for _ in range(workers)]
@@ -103,16 +110,23 @@ class Crew:
 
         Raises:
             PhysaiError: if the workers cannot load the policy or the environment.
-            SimulationError: if a worker ends before it has played anything.
+            SimulationError: if a worker ends, or hangs, before it has played anything.
         """
         waiting, open_ = deque(plays), len(plays)
         while open_:
             for worker in self._workers:
                 while waiting and worker.ready and len(worker.told) < AHEAD:
+                    if not worker.told:
+                        worker.since = time.monotonic()
                     worker.told.append(waiting.popleft())
                     with suppress(OSError):  # it has just died, which the pipe says below
                         worker.pipe.send(worker.told[-1])
-            for pipe in wait([worker.pipe for worker in self._workers]):
+            ready = wait([worker.pipe for worker in self._workers], self._patience())
+            for index in range(0 if ready else len(self._workers)):
+                if self._left(self._workers[index]) <= 0.0:
+                    open_ -= 1
+                    yield self._hung(index, waiting)
+            for pipe in ready:
                 index = next(i for i, worker in enumerate(self._workers) if worker.pipe is pipe)
                 found = self._hear(index, waiting)
                 if found is not None:
@@ -132,7 +146,39 @@ class Crew:
             return None
         outcome, cpu_s = message
         self.cpu_s += cpu_s
+        worker.since = time.monotonic()
         return worker.told.popleft(), outcome
+
+    def _left(self, worker: _Worker) -> float:
+        """How much longer a worker may take for what it does [s]; infinite if it does nothing."""
+        if worker.ready and not worker.told:
+            return float("inf")
+        return worker.since + (self._limit_s if worker.ready else START_LIMIT_S) - time.monotonic()
+
+    def _patience(self) -> float | None:
+        """How long to wait for the workers before one of them hangs [s]; None for ever."""
+        left = min(map(self._left, self._workers))
+        return None if left == float("inf") else max(left, 0.0)
+
+    def _hung(self, index: int, waiting: deque[Play]) -> tuple[Play, Outcome]:
+        """Replaces a worker that hangs, and returns its episode; a second try would take as long."""
+        worker = self._workers[index]
+        worker.process.kill()
+        worker.process.join()
+        worker.pipe.close()
+        if not worker.ready:
+            raise SimulationError(
+                f"an evaluation worker could not load policy and environment within {START_LIMIT_S:g} s; "
+                "see whether the environment waits for something"
+            )
+        culprit, *others = worker.told
+        self._workers[index] = self._start()
+        waiting.extendleft(reversed(others))
+        text = (
+            f"it did not end within {self._limit_s:g} s and was stopped (episode with seed {culprit.seed}); mend the "
+            "environment, or allow more with --timeout"
+        )
+        return culprit, EpisodeFailure(culprit.seed, text, culprit.point)
 
     def _buried(self, index: int, waiting: deque[Play]) -> tuple[Play, Outcome] | None:
         """Replaces a worker that died; returns its episode if that is what killed it."""

@@ -1,4 +1,4 @@
-"""Records episodes for the browser: what everything looks like, and where it is in every control step."""
+"""Records episodes for a browser: what everything looks like, and where it is in every control step."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from physai.evaluate.episodes import finite
 from physai.evaluate.progress import Meter
-from physai.view.cameras import OWN, moves, viewpoint
+from physai.view import overlay
+from physai.view.cameras import NAMED, OWN, moves, viewpoint
 from physai.view.stage import Stage
 from physai_envs import registry
-from physai_envs.env import TaskEnv
-from physai_envs.shapes import Link, Shape, frame, shapes
+from physai_envs.shapes import Shape, frame, shapes
 
 LARGEST_TERM = 7  # numbers of an observation term that are still drawn as lines
 
@@ -38,19 +38,17 @@ def capture(
         TaskError: if the task is somebody else's: then where its bodies are is not known.
         SimulationError: whatever `Stage.step` raises.
     """
-    env = stage.ours()
-    episodes, worn = [], shapes(env.scene.world)
-    links = list(dict.fromkeys(shape.link for shape in worn))
+    scenery, episodes = Scenery(stage), []
     for seed in seeds:
-        episodes.append(_episode(stage, env, seed, links, camera, meter, max_steps))
-    return {
-        "task": registry.slug(stage.spec.task), "words": words or stage.words, "hz": stage.spec.control_hz,
-        "fieldOfView": viewpoint(camera, env).field_of_view_deg, "light": list(env.task.camera.light),
-        "shapes": [_drawn(shape, links) for shape in worn], "rewards": [term.name for term in env.task.rewards],
-        "observations": [
-            {"name": term.name, "unit": term.unit, "size": term.size} for term in _small(stage)
-        ], "episodes": episodes,
-    }  # fmt: skip
+        stage.reset(seed)
+        track = scenery.track()
+        while not stage.ended and (max_steps is None or stage.steps < max_steps):
+            stage.step()
+            track.look()
+            if meter is not None:
+                meter.advance(1, f"seed {seed}, {stage.time_s:.1f} s")
+        episodes.append(track.recorded())
+    return {**scenery.described(camera, words), "episodes": episodes}
 
 
 def packed(values: Any, kind: str = "<f4") -> str:
@@ -58,71 +56,125 @@ def packed(values: Any, kind: str = "<f4") -> str:
     return base64.b64encode(np.ascontiguousarray(values, dtype=kind).tobytes()).decode("ascii")
 
 
-def _small(stage: Stage) -> list[Any]:
-    return [term for term in stage.spec.observations if term.size <= LARGEST_TERM]
+class Scenery:
+    """What of a stage stays the same from episode to episode.
+
+    Args:
+        stage: one of our tasks.
+
+    Raises:
+        TaskError: if it is somebody else's.
+    """
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage, self.env = stage, stage.ours()
+        self._worn = shapes(self.env.scene.world)
+        self.links = list(dict.fromkeys(shape.link for shape in self._worn))
+        self._terms = [term for term in stage.spec.observations if term.size <= LARGEST_TERM]
+        self.parts = [stage.spec.observation_slices[term.name] for term in self._terms]
+        self.moving_cameras = [name for name in NAMED if moves(name, self.env)]
+
+    def described(self, camera: str, words: str = "") -> dict[str, Any]:
+        """Returns what a page has to know before the first episode."""
+        stage, task = self.stage, self.env.task
+        return {
+            "task": registry.slug(stage.spec.task), "words": words or stage.words, "hz": stage.spec.control_hz,
+            "fieldOfView": viewpoint(camera, self.env).field_of_view_deg, "light": list(task.camera.light),
+            "camera": camera, "shapes": [self._drawn(shape) for shape in self._worn],
+            "rewards": [term.name for term in task.rewards], "forces": list(overlay.forces(self.env.scene)),
+            "observations": [{"name": term.name, "unit": term.unit, "size": term.size} for term in self._terms],
+            "metrics": {metric.name: metric.unit for metric in task.metrics},
+        }  # fmt: skip
+
+    def track(self) -> Track:
+        """Starts to record an episode, which has just been reset."""
+        return Track(self)
+
+    def _drawn(self, shape: Shape) -> dict[str, Any]:
+        said: dict[str, Any] = {
+            "link": self.links.index(shape.link), "kind": shape.kind, "size": list(shape.size),
+            "color": list(shape.color), "at": [*shape.position, *shape.orientation],
+        }  # fmt: skip
+        if shape.mesh is not None:
+            said["points"], said["faces"] = packed(shape.mesh[0]), packed(shape.mesh[1], "<u4")
+        return said
 
 
-def _drawn(shape: Shape, links: list[Link]) -> dict[str, Any]:
-    said: dict[str, Any] = {
-        "link": links.index(shape.link), "kind": shape.kind, "size": list(shape.size), "color": list(shape.color),
-        "at": [*shape.position, *shape.orientation],
-    }  # fmt: skip
-    if shape.mesh is not None:
-        said["points"], said["faces"] = packed(shape.mesh[0]), packed(shape.mesh[1], "<u4")
-    return said
+class Track:
+    """What is kept of one episode.
 
+    Attributes:
+        colors: what changed its colour: step, link, and the colour.
+        goals: where the goal was from which step on [m].
+    """
 
-class _Track:
-    """What is kept of one episode."""
-
-    def __init__(self, stage: Stage, env: TaskEnv, links: list[Link], camera: str) -> None:
-        self._stage, self._env, self._links, self._camera = stage, env, links, camera
-        self._parts = [stage.spec.observation_slices[term.name] for term in _small(stage)]
-        self._following = moves(camera, env)
-        self.poses: list[list[Any]] = []
-        self.observations: list[NDArray[Any]] = []
-        self.rewards: list[list[float]] = []
-        self.cameras: list[list[float]] = []
+    def __init__(self, scenery: Scenery) -> None:
+        self._scenery, self._stage, self._env = scenery, scenery.stage, scenery.env
+        self.seed, self.actor = self._stage.seed, self._stage.words
+        self.success_at: int | None = None
+        self._poses: list[NDArray[np.float32]] = []
+        self._rows: dict[str, list[Any]] = {"rewards": [], "observations": [], "forces": []}
+        self._rays: list[NDArray[np.float32]] = []
+        self._cameras: dict[str, list[list[float]]] = {name: [] for name in NAMED}
         self.colors: list[list[float]] = []
+        self.goals: list[list[float]] = []
         self._known: dict[int, Any] = {}
+        self.look()
 
     def look(self) -> None:
         """Keeps this moment."""
-        stage, step = self._stage, self._stage.steps
-        self.poses.append([frame(link) for link in self._links])
+        stage, env, scenery = self._stage, self._env, self._scenery
+        step = stage.steps
+        if self.success_at is None and stage.success and step:
+            self.success_at = step
+        self._poses.append(np.array([frame(link) for link in scenery.links], np.float32))
         seen = finite(stage.observation, "an observation", stage.seed, step)
-        self.observations.append(np.concatenate([seen[part] for part in self._parts] or [np.zeros(0)]))
         terms = stage.info.get("reward_terms", {})
-        self.rewards.append([term.weight * terms.get(term.name, 0.0) for term in self._env.task.rewards])
-        if step == 0 or self._following:
-            camera = viewpoint(self._camera, self._env)
-            self.cameras.append([*camera.eye, *camera.target])
-        for i, (body, link) in enumerate(self._links):
+        self._rows["observations"].append(np.concatenate([seen[part] for part in scenery.parts] or [np.zeros(0)]))
+        self._rows["rewards"].append([term.weight * terms.get(term.name, 0.0) for term in env.task.rewards])
+        self._rows["forces"].append(list(overlay.forces(env.scene).values()))
+        self._rays.append(np.array(overlay.sight(env.scene), np.float32).reshape(-1, 3))
+        for name in NAMED if step == 0 else scenery.moving_cameras:
+            camera = viewpoint(name, env)
+            self._cameras[name].append([*camera.eye, *camera.target])
+        for i, (body, link) in enumerate(scenery.links):
             color = body.colors.get(link)
             if color is not None and self._known.get(i) != color:
                 self._known[i] = color
                 self.colors.append([step, i, *color])
+        place = overlay.goal(env.scene)
+        if place is not None and (not self.goals or tuple(self.goals[-1][1:]) != place):
+            self.goals.append([step, *place])
 
+    def first(self) -> dict[str, Any]:
+        """Returns what a live page has to know at the beginning of an episode."""
+        return {
+            "seed": self.seed, "actor": self.actor, "still": packed(self._poses[0]),
+            "cameras": {name: rows[0] for name, rows in self._cameras.items()},
+        }  # fmt: skip
 
-def _episode(
-    stage: Stage, env: TaskEnv, seed: int, links: list[Link], camera: str, meter: Meter | None, max_steps: int | None
-) -> dict[str, Any]:
-    track = _Track(stage, env, links, camera)
-    stage.reset(seed)
-    track.look()
-    success_at = None
-    while not stage.ended and (max_steps is None or stage.steps < max_steps):
-        stage.step()
-        track.look()
-        if success_at is None and stage.success:
-            success_at = stage.steps
-        if meter is not None:
-            meter.advance(1, f"seed {seed}, {stage.time_s:.1f} s")
-    poses = np.array(track.poses, dtype=np.float32)
-    moving = np.flatnonzero((poses != poses[0]).any(axis=(0, 2)))
-    return {
-        "seed": seed, "steps": stage.steps, "successAt": success_at, "return": stage.total,
-        "still": packed(poses[0]), "moving": moving.tolist(), "poses": packed(poses[:, moving]),
-        "colors": track.colors, "cameras": packed(track.cameras), "rewards": packed(track.rewards),
-        "observations": packed(track.observations),
-    }  # fmt: skip
+    def latest(self) -> dict[str, Any]:
+        """Returns this moment, as seen from the first one: whoever missed some in between misses nothing else."""
+        pose, stage = self._poses[-1], self._stage
+        moved = np.flatnonzero((pose != self._poses[0]).any(axis=1))
+        return {
+            "step": stage.steps, "successAt": self.success_at, "return": stage.total, "ended": stage.ended,
+            "links": moved.tolist(), "poses": packed(pose[moved]), "rays": packed(self._rays[-1]),
+            "cameras": {name: self._cameras[name][-1] for name in self._scenery.moving_cameras},
+            **{name: packed(rows[-1]) for name, rows in self._rows.items()},
+        }  # fmt: skip
+
+    def recorded(self) -> dict[str, Any]:
+        """Returns all of it, as part of a recording."""
+        stage, poses = self._stage, np.stack(self._poses)
+        moving = np.flatnonzero((poses != poses[0]).any(axis=(0, 2)))
+        seen = any(map(len, self._rays))
+        return {
+            "seed": self.seed, "actor": self.actor, "steps": stage.steps, "successAt": self.success_at,
+            "return": stage.total, "metrics": dict(stage.info.get("metrics", {})), "still": packed(poses[0]),
+            "moving": moving.tolist(), "poses": packed(poses[:, moving]), "colors": self.colors, "goals": self.goals,
+            "cameras": {name: packed(rows) for name, rows in self._cameras.items()},
+            "rayCounts": [len(rays) for rays in self._rays] if seen else [],
+            "rays": packed(np.concatenate(self._rays)) if seen else "",
+            **{name: packed(rows) for name, rows in self._rows.items()},
+        }  # fmt: skip

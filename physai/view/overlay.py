@@ -70,12 +70,19 @@ def forces(scene: Scene) -> dict[str, float]:
     return found
 
 
+def sight(scene: Scene) -> list[Vector]:
+    """What the laser scanner of a robot sees now: where it stands, then every point that it hits, world frame [m]."""
+    lidars = [value for value in vars(scene.memory).values() if isinstance(value, Lidar)]
+    if not lidars:
+        return []
+    return [scene.robot.body.position, *(hit for lidar in lidars for hit in lidar.hits())]
+
+
 def rays(scene: Scene) -> list[Vector]:
     """Dots along what the laser scanner of a robot sees now, world frame [m]."""
-    lidars = [value for value in vars(scene.memory).values() if isinstance(value, Lidar)]
-    x, y, _ = scene.robot.body.position
+    (x, y, _), *hits = sight(scene) or [(0.0, 0.0, 0.0)]
     dots: list[Vector] = []
-    for hit in (hit for lidar in lidars for hit in lidar.hits()):
+    for hit in hits:
         for i in range(DOTS_A_RAY):
             share = 1.0 - i / DOTS_A_RAY
             dots.append((x + share * (hit[0] - x), y + share * (hit[1] - y), hit[2]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -12,15 +11,13 @@ from physai.errors import TaskError
 from physai.evaluate.evaluation import first_seed
 from physai.evaluate.progress import Meter
 from physai.view.cameras import OWN, check_camera
-from physai.view.follow import Follower
+from physai.view.player import cast_for
 from physai.view.session import Session
-from physai.view.stage import Stage, cast
+from physai.view.stage import Stage
 from physai_envs import registry
 from physai_envs.robot import Robot
 from physai_envs.task import Scene, Task
 from physai_envs.window import Window, check_display
-
-NICENESS = 5  # of a window that looks at a training: the training goes first
 
 
 def watch(
@@ -51,16 +48,10 @@ def watch(
     """
     check_display()
     check_camera(camera)
-    first, follower, chosen = first_seed(seed, 1), None, None
+    first = first_seed(seed, 1)
     with tempfile.TemporaryDirectory(prefix="physai-") as folder, ExitStack() as open_things:
         with Meter("opening the window", None) as meter:
-            if follow:
-                os.nice(NICENESS)
-                meter.advance(0, "waiting for a checkpoint")
-                follower = open_things.enter_context(Follower(Path(source)))
-                policy = follower.first()
-                chosen = policy.task, policy
-            chosen = chosen or cast(source, task)
+            chosen, follower = cast_for(source, task, follow, open_things, meter)
             full_id = registry.resolve(chosen[0])
             if not full_id.startswith(registry.NAMESPACE):
                 raise TaskError(f"{full_id} draws itself and has no window here; film it with --record FILE")
