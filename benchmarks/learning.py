@@ -8,7 +8,6 @@ is kept in `learning.json` and not done again.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import subprocess
 import sys
@@ -18,6 +17,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from soak import rows_of
 
 import physai_configs
 from physai.config import RunConfig
@@ -34,6 +35,7 @@ WAYS: Mapping[str, tuple[str, ...]] = {
     "1, 3, 2 actors, lag 0": ("rollout.groups=4",),
 }
 ELASTIC = "1, 3, 2 actors, lag 0"
+MOST_ACTORS = 3
 JOINS, LEAVES = 6, 8  # iterations after which a node of two joins, and with three after which the first one is lost
 POLL_S = 0.1
 STORE_BYTES = 200 * 2**20  # of each node
@@ -44,12 +46,6 @@ def loaded(name: str, way: str, seed: int, storage: str) -> RunConfig:
     path = Path(physai_configs.__path__[0]) / f"{name}.yaml"
     halved = [f"rollout.envs_per_group={RunConfig.load(path).rollout.envs_per_group // 2}"] if way == ELASTIC else []
     return RunConfig.load(path, [*WAYS[way], *halved, f"seed={seed}", f"storage={storage}", "name=run"])
-
-
-def rows_of(storage: Path) -> list[dict[str, str]]:
-    """Returns the figures of the one run in a folder, so far."""
-    found = list(storage.glob("*/run/progress.csv"))
-    return list(csv.DictReader(found[0].open(newline="", encoding="utf-8"))) if found else []
 
 
 def train_here(name: str, way: str, seed: int, storage: str) -> None:
@@ -75,8 +71,8 @@ def train_here(name: str, way: str, seed: int, storage: str) -> None:
         while training.is_alive():  # nodes are started by the main thread alone
             done = [int(row["actors"]) for row in rows_of(Path(storage))]
             if len(done) >= JOINS and not joined:
-                joined = bool(cluster.add_node(num_cpus=2, **node))
-            if done.count(3) >= LEAVES and not left:
+                joined = bool(cluster.add_node(num_cpus=MOST_ACTORS - 1, **node))
+            if done.count(MOST_ACTORS) >= LEAVES and not left:
                 left = True
                 cluster.remove_node(first, allow_graceful=False)
             training.join(POLL_S)

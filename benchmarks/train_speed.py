@@ -1,8 +1,8 @@
 """Prints how much of the machine training uses: its steps a second against cores times one environment alone.
 
 The environment alone does the very steps that the training did: after each checkpoint the fragments of all groups are
-collected again, which they are a pure function for, and then played by one environment in one process, with the time
-running for those steps and the resets among them. Beside it stands how fast the same environment is when it moves at
+collected again, since they are pure functions, and then played by one environment in one process, with the time running
+for those steps and the resets among them. Beside it stands how fast the same environment is when it moves at
 random, which for a peg is mostly through the air.
 
 Both are measured in turns, so that a machine that is busy with something else is busy for both.

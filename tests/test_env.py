@@ -193,16 +193,3 @@ def test_large_and_small_terms_keep_their_places(reach):
 def test_a_task_without_a_goal_has_no_goal_variant():
     with pytest.raises(ConfigError, match="declares no goal"):
         TaskEnv(registry.task("peg_insertion"), goal_env=True)
-
-
-def test_many_resets_do_not_grow_the_process(reach):
-    import resource
-
-    env = TaskEnv(reach)
-    for seed in range(300):
-        env.reset(seed=seed)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for seed in range(3000):
-        env.reset(seed=seed)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1024  # KiB
-    env.close()
