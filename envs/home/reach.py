@@ -138,5 +138,5 @@ TASK = Task(
     failure=never,
     expert=expert,
     solved_at=0.99,
-    camera=Camera(eye=(1.3, 0.85, 0.85), target=(0.32, 0.0, 0.33), field_of_view_deg=38.0),
+    camera=Camera(eye=(1.65, 1.1, 0.9), target=(0.28, 0.0, 0.37), field_of_view_deg=37.0),
 )
