@@ -21,6 +21,8 @@ RESULTS = """# Results
 `make results` plays 200 unseen episodes of every task with the policy that ships for it, at full difficulty, and writes
 this table. Episodes are seeded 1,000,000 to 1,000,199, which training never draws; intervals are Wilson's, at 95 %.
 `physai eval assets/policies/<task> --episodes 200` checks one: the same figures come out, with any number of workers.
+`physai train <task>` trains it again. Steps count the demonstrations; seconds were measured on two cores that did other
+work, too, and are less on a machine that does not.
 
 {table}
 
