@@ -128,11 +128,12 @@ class Randomize:
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure of merit that evaluation reports, read when the episode ends."""
+    """A figure of merit that evaluation reports, read when the episode ends; `what` is for functions without words."""
 
     name: str
     function: Callable[[Scene], float]
     unit: str
+    what: str = ""
 
 
 @dataclass(frozen=True)

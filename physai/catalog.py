@@ -71,7 +71,7 @@ def terms(task: Task) -> tuple[Table, ...]:
     )  # fmt: skip
     rewards = tuple((r.name, number(r.weight), span((r.low,), (r.high,)), _says(r.function)) for r in task.rewards)
     drawn = tuple((r.name, r.unit, span((r.low,), (r.high,))) for r in task.randomization)
-    metrics = tuple((m.name, m.unit, _says(m.function)) for m in task.metrics)
+    metrics = tuple((m.name, m.unit, m.what or _says(m.function)) for m in task.metrics)
     tables = (
         Table("Observations", ("name", "shape", "unit", "range", "frame", "noise, delay", "what"), observations),
         Table("Actions", ("name", "elements", "unit", "command range", "frame", "largest change a second"), actions),
