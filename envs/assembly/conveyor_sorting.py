@@ -335,12 +335,7 @@ TASK = Task(
         ),
         Metric("wrong", lambda s: census(s)[1], "1", "Parts in a bin of another class."),
         Metric("missed", lambda s: census(s)[2], "1", "Parts that rode past, into the tray at the end."),
-        Metric(
-            "lost",
-            lambda s: census(s)[3],
-            "1",
-            "Parts on the ground.",
-        ),
+        Metric("lost", lambda s: census(s)[3], "1", "Parts on the ground."),
         Metric(
             "parts_per_minute", lambda s: 60.0 * census(s)[0] / s.time_s, "1/min", "Parts sorted in a minute: the takt."
         ),
