@@ -138,5 +138,5 @@ TASK = Task(
     failure=never,
     expert=expert,
     solved_at=0.99,
-    camera=Camera(eye=(1.65, 1.1, 0.9), target=(0.28, 0.0, 0.37), field_of_view_deg=37.0),
+    camera=Camera(eye=(1.85, 0.6, 0.95), target=(0.3, 0.0, 0.37), field_of_view_deg=34.0),
 )
