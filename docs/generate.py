@@ -29,8 +29,7 @@ work, too, and are less on a machine that does not.
 ## Training seeds
 
 Policies that other seeds of the same configuration give, on the same 200 episodes, beside the ones that ship.
-`python docs/seeds.py <task> <seed>` trains and measures one, and adds its row. A second row of seed 0 is what the
-present revision gives where the policy that ships is from an earlier one, which rounds differently in training.
+`python docs/seeds.py <task> <seed>` trains and measures one, and adds its row.
 
 {seeds}
 """
