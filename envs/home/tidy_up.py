@@ -317,7 +317,11 @@ TASK = Task(
         Randomize("camera_x", -0.002, 0.002, "m", lambda s, value: setattr(s.memory, "camera_x", value)),
         Randomize("camera_y", -0.002, 0.002, "m", lambda s, value: setattr(s.memory, "camera_y", value)),
     ),
-    metrics=(Metric("in_bin", lambda s: sum(BIN.holds(v) for v in from_bin(s).values()), "things"),),
+    metrics=(
+        Metric(
+            "in_bin", lambda s: sum(BIN.holds(v) for v in from_bin(s).values()), "things", "Things that lie in the bin."
+        ),
+    ),
     build=build,
     reset=reset,
     success=tidy,
