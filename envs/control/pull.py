@@ -101,7 +101,8 @@ class _ImpedanceController:
         weighted.dot(jacobian, out=self._gains)
         self._velocity_diagonal -= self._joint_damping
         n = self._joints
-        self._gain[-1] = -(weighted[:n].dot(error) + self._gains[:n].dot(robot.joint_positions))
+        self._state[:n] = robot.joint_positions
+        self._gain[-1] = -(weighted[:n].dot(error) + self._gains[:n].dot(self._state[:n]))
         if robot.motor_strength != 1.0:
             self._gain *= robot.motor_strength
 
