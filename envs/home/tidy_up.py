@@ -85,6 +85,8 @@ def build(s: Scene) -> None:
     s.world.box("brick", half=BRICK_HALF, mass=0.1, color=(0.75, 0.2, 0.2, 1.0))
     can = s.world.cylinder("can", CAN_RADIUS, 2 * CAN.height, mass=0.1, color=(0.3, 0.62, 0.3, 1.0))
     can.set_dynamics(rollingFriction=ROLLING, spinningFriction=ROLLING)
+    for thing in THINGS:
+        s[thing.name].let_sleep()
     BIN.add(s.world, "bin")
 
 
