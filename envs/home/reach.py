@@ -1,8 +1,8 @@
 """Reach: bring the tip of the arm to a point.
 
 Goal      tip within 1 cm of the goal, held for 0.2 s.
-Start     arm at home, fingers closed for good; the goal anywhere in a box of 0.3 x 0.5 x 0.4 m in front of it, seen by a
-          camera with noise of 1 mm and a constant error of up to 2 mm along each axis; commands up to 0.05 s late.
+Start     arm at home, fingers closed for good; the goal anywhere in a box of 0.3 x 0.5 x 0.4 m in front of it, seen by
+          a camera with noise of 1 mm and a constant error of up to 2 mm along each axis; commands up to 0.05 s late.
 Ends      success; 5 s (truncated).
 Reward    nearness on two scales less the cost of time, and a small cost of jerky actions.
 Sources   box: inside the reach of 0.855 m (Franka Emika, Panda datasheet); `tolerance`: arXiv:1801.00690.
