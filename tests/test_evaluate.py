@@ -212,6 +212,14 @@ def test_a_meter_speaks_while_the_job_is_busy(
         meter.advance(2, "busy")
         time.sleep(0.3)
     assert "frames: 2 of 3 busy\n" in capsys.readouterr().err
+    with Meter("loading", None) as meter:
+        time.sleep(0.3)
+        meter.advance(0, "waiting for a checkpoint")
+        time.sleep(0.3)
+        meter.advance(7, "seed 3")
+        time.sleep(0.3)
+    lines = capsys.readouterr().err.splitlines()
+    assert list(dict.fromkeys(lines)) == ["loading", "loading: waiting for a checkpoint", "loading: 7 seed 3"]
     with Meter("frames", 3, shown=False):
         time.sleep(0.15)
     assert capsys.readouterr().err == ""

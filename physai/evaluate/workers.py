@@ -122,16 +122,16 @@ class Crew:
                     with suppress(OSError):  # it has just died, which the pipe says below
                         worker.pipe.send(worker.told[-1])
             ready = wait([worker.pipe for worker in self._workers], self._patience())
-            for index in range(0 if ready else len(self._workers)):
-                if self._left(self._workers[index]) <= 0.0:
-                    open_ -= 1
-                    yield self._hung(index, waiting)
             for pipe in ready:
                 index = next(i for i, worker in enumerate(self._workers) if worker.pipe is pipe)
                 found = self._hear(index, waiting)
                 if found is not None:
                     open_ -= 1
                     yield found
+            for index, worker in enumerate(self._workers):
+                if self._left(worker) <= 0.0 and not worker.pipe.poll():  # it may have answered meanwhile
+                    open_ -= 1
+                    yield self._hung(index, waiting)
 
     def _hear(self, index: int, waiting: deque[Play]) -> tuple[Play, Outcome] | None:
         worker = self._workers[index]
