@@ -11,13 +11,17 @@ import ctypes.util
 import math
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
 
 from physai.errors import DisplayError
+from physai_envs.body import Body
+from physai_envs.building import Box
 from physai_envs.engine import (
     NO_ROTATION,
     STDERR,
@@ -108,6 +112,36 @@ class Window(World):
         self.pause_drawing()
         return client
 
+    def load(
+        self, name: str, urdf: Path, position: Sequence[float] = (0, 0, 0), *, fixed: bool, merge_fixed: bool = True
+    ) -> Body:
+        """Loads a URDF with a link for each colour, since Bullet's window draws a link in one; `merge_fixed` is not."""
+        with tempfile.NamedTemporaryFile("wb", suffix=".urdf") as file:
+            file.write(_apart(urdf))
+            file.flush()
+            return super().load(name, Path(file.name), position, fixed=fixed, merge_fixed=False)
+
+    def compound(
+        self, name: str, boxes: Sequence[Box], position: Vector = (0, 0, 0), *, mass: float = 0.0,
+        color: Vector = (0.7, 0.7, 0.7, 1.0), friction: float = 0.5, scenery: bool = False,
+    ) -> Body:  # fmt: skip
+        """Adds the looks of several boxes, with a link for each colour."""
+        alike: dict[Vector, list[Box]] = {}
+        for box in boxes:
+            if box.seen:
+                alike.setdefault(box.color or color, []).append(box)
+        base, *links = [self._looks(group, color) for group in alike.values()] or [-1]
+        count = len(links)
+        uid = bullet.createMultiBody(
+            baseVisualShapeIndex=base, basePosition=position, linkMasses=[0.0] * count,
+            linkCollisionShapeIndices=[-1] * count, linkVisualShapeIndices=links,
+            linkPositions=[(0, 0, 0)] * count, linkOrientations=[NO_ROTATION] * count,
+            linkInertialFramePositions=[(0, 0, 0)] * count, linkInertialFrameOrientations=[NO_ROTATION] * count,
+            linkParentIndices=[0] * count, linkJointTypes=[bullet.JOINT_FIXED] * count,
+            linkJointAxis=[(0, 0, 1)] * count, physicsClientId=self.client,
+        )  # fmt: skip
+        return self._add(name, uid, dynamic=mass > 0)
+
     @property
     def open(self) -> bool:
         """False once the person has closed it."""
@@ -120,7 +154,7 @@ class Window(World):
     def draw(self, light: Vector, across: float) -> None:
         """Draws from now on; `light` is the lamp, and shadows fall within `across` of the middle [m]."""
         for body in self.bodies.values():
-            for shape in bullet.getVisualShapeData(body.id, self.client) or ():
+            for shape in bullet.getVisualShapeData(body.id, physicsClientId=self.client) or ():
                 bullet.changeVisualShape(body.id, shape[1], specularColor=(0.1, 0.1, 0.1), physicsClientId=self.client)
         bullet.configureDebugVisualizer(lightPosition=light, physicsClientId=self.client)
         bullet.configureDebugVisualizer(
@@ -138,8 +172,9 @@ class Window(World):
                 self._poses[name] = state
                 bullet.resetBasePositionAndOrientation(twin.id, *state[0], self.client)
                 if state[1]:
+                    joints = [twin.joints[joint] for joint, index in body.joints.items() if index in body.movable]
                     bullet.resetJointStatesMultiDof(
-                        twin.id, twin.movable, [[q] for q in state[1]], physicsClientId=self.client
+                        twin.id, joints, [[q] for q in state[1]], physicsClientId=self.client
                     )
             for link, color in body.colors.items():
                 if twin.colors.get(link) != color and recoloured < RECOLOURED:
@@ -244,3 +279,26 @@ class Window(World):
                 if bullet.isConnected(self.client):
                     bullet.disconnect(self.client)
             self.client = -1
+
+
+def _apart(urdf: Path) -> bytes:
+    """Returns a URDF in which every link has visual shapes of one material alone; the others are fixed to it."""
+    robot = ElementTree.parse(urdf).getroot()
+    for mesh in robot.iter("mesh"):
+        mesh.set("filename", str(urdf.parent / mesh.get("filename", "")))
+    for link in robot.findall("link"):
+        name, links = link.get("name", ""), {}
+        for shape in link.findall("visual"):
+            material = shape.find("material")
+            worn = b"" if material is None else ElementTree.tostring(material)
+            if not links:
+                links[worn] = link
+            elif worn not in links:
+                links[worn] = ElementTree.SubElement(robot, "link", name=f"{name}, colour {len(links)}")
+                joint = ElementTree.SubElement(robot, "joint", name=links[worn].get("name", ""), type="fixed")
+                ElementTree.SubElement(joint, "parent", link=name)
+                ElementTree.SubElement(joint, "child", link=links[worn].get("name", ""))
+            if links[worn] is not link:
+                link.remove(shape)
+                links[worn].append(shape)
+    return ElementTree.tostring(robot)
