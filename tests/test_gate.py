@@ -91,13 +91,15 @@ def test_an_episode_that_hangs_is_stopped_although_somebody_always_has_an_answer
     """The slower side here is who asks: whenever it does, the other worker has finished another episode."""
     plays = [Play(seed) for seed in (CRASHES, *range(1_000_100, 1_000_400))]
     with Crew(Job(str(bundle), None, HANGING, load_bundle(bundle).digest), 2, 2.0) as crew:
-        asked = []
+        asked, before = [], 0.0
         for play, _ in crew.play(plays):
             asked.append(play.seed)
             if play.seed == CRASHES:
                 break
             busy = next(worker for worker in crew._workers if worker.ready and Play(CRASHES) not in worker.told)
+            assert busy.since >= before, "each episode has the whole time for itself"
             assert not busy.told or busy.pipe.poll(60.0)
+            before = time.monotonic()
             time.sleep(0.02)
     assert asked[-1] == CRASHES
     assert len(asked) < 200, "not only when there was nothing else to hear"
