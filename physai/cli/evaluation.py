@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from physai.cli.find import newest_run, run_folder
-from physai.cli.policies import Seed, TaskOption
+from physai.cli.policies import Seed, TaskOption, refresh
 from physai.cli.show import show
 from physai.errors import ConfigError, PhysaiError
 
@@ -117,22 +117,10 @@ def evaluate(
             _tell(reports[-1])
     write(reports, broken, json=out, junit=junit, markdown=markdown, html=html, heat_map=heat_map)
     if run is not None and reports and json_out is None:
-        _refresh(run)
+        refresh(run)
     code = max([report.exit_code for report in reports] + [2 if broken else 0])
     if code:
         raise typer.Exit(code)
-
-
-def _refresh(run: Path) -> None:
-    """Writes the run's own report anew, where what it is drawn with is installed."""
-    from importlib.util import find_spec
-
-    if find_spec("ray") is None:  # of [train]; a robot's or a CI's [eval] has no runs
-        return
-    from physai.train.run_report import refreshed
-
-    if note := refreshed(run):
-        typer.echo(note, err=True)
 
 
 def _check(wanted: Wanted, sources: list[str], out: str | None, heat_map: Path | None) -> None:
