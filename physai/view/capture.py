@@ -46,7 +46,7 @@ def capture(
             stage.step()
             track.look()
             if meter is not None:
-                meter.advance(1, f"seed {seed}, {stage.time_s:.1f} s")
+                meter.advance(1, f"seed {seed}, {stage.told_time(stage.steps)}")
         episodes.append(track.recorded())
     return {**scenery.described(camera, words), "episodes": episodes}
 
