@@ -87,6 +87,7 @@ def test_every_task_can_be_recorded(task: str) -> None:
     with Stage(task) as stage:
         recording = capture(stage, [SEED], max_steps=3)
         text = page(recording)
+    assert "1" not in {*recording["metrics"].values(), *(term["unit"] for term in recording["observations"])}
     kinds = {shape["kind"] for shape in recording["shapes"]}
     assert kinds <= {"box", "sphere", "cylinder", "capsule", "plane", "mesh"}
     assert all("points" in shape for shape in recording["shapes"] if shape["kind"] == "mesh")
