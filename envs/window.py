@@ -91,6 +91,7 @@ class Window(World):
         self._points = self._label = -1
         self._distance, self._labelled = 1.0, ("", (0.0, 0.0, 0.0))
         self._panel: int | None = None
+        self._hung = False
         check_display()
         super().__init__(Physics(), visual=True)  # which matters not, since it is never stepped
 
@@ -209,6 +210,7 @@ class Window(World):
         aside = distance * beside / self.height / (level or 1.0)
         middle = (target[0] + aside * y, target[1] - aside * x, target[2])
         self._distance = distance
+        self._hang(yaw, max(pitch, -89.9), distance, middle)  # first, since the next picture begins with the camera
         bullet.resetDebugVisualizerCamera(distance, yaw, max(pitch, -89.9), middle, physicsClientId=self.client)
 
     def points(self, places: Sequence[Vector], color: Vector, size: float = 3.0) -> None:
@@ -250,13 +252,17 @@ class Window(World):
             self._panel = bullet.createMultiBody(0, -1, shape, physicsClientId=self.client)
             bullet.changeVisualShape(self._panel, -1, textureUniqueId=self._texture, physicsClientId=self.client)
         bullet.changeTexture(self._texture, np.ascontiguousarray(picture).tobytes(), width, height, self.client)
-        self._panel_size = (width, height)
+        self._panel_size, self._hung = (width, height), True
 
     def hang_panel(self) -> None:
         """Keeps the panel in its corner, wherever the mouse took the camera."""
         seen = bullet.getDebugVisualizerCamera(physicsClientId=self.client)
-        wide, high, yaw, pitch, distance, target = seen[0], seen[1], seen[8], seen[9], seen[10], seen[11]
-        if self._panel is None or high == 0:  # before its first picture, Bullet does not know
+        self._hang(seen[8], seen[9], seen[10], seen[11])
+
+    def _hang(self, yaw: float, pitch: float, distance: float, target: Vector) -> None:
+        """Puts the panel where this camera sees it in its corner, if it is up [degrees, m]."""
+        wide, high = bullet.getDebugVisualizerCamera(physicsClientId=self.client)[:2]
+        if self._panel is None or not self._hung or high == 0:  # before its first picture, Bullet does not know
             return
         turned = quaternion_from_euler((math.radians(90.0 + pitch), 0.0, math.radians(yaw)))  # x right, y up
         eye = multiply(target, turned, (0.0, 0.0, distance), NO_ROTATION)[0]
@@ -268,7 +274,8 @@ class Window(World):
         bullet.resetBasePositionAndOrientation(self._panel, *place, self.client)
 
     def put_panel_away(self) -> None:
-        """Hides the panel until it is hung again."""
+        """Hides the panel until it is shown again."""
+        self._hung = False
         if self._panel is not None:
             bullet.resetBasePositionAndOrientation(self._panel, (0.0, 0.0, -100.0), NO_ROTATION, self.client)
 
@@ -290,7 +297,7 @@ def _apart(urdf: Path) -> bytes:
         name, links = link.get("name", ""), {}
         for shape in link.findall("visual"):
             material = shape.find("material")
-            worn = b"" if material is None else ElementTree.tostring(material)
+            worn = b"" if material is None else ElementTree.tostring(material).strip()
             if not links:
                 links[worn] = link
             elif worn not in links:

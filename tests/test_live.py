@@ -59,6 +59,9 @@ def test_a_slow_reader_is_told_the_newest_and_never_waited_for() -> None:
     assert next(listening) == [("begin", "1"), ("frame", "9999")]
     feed.tell("begin", 2)
     assert next(listening) == [("begin", "2")]
+    feed.tell("frame", 0)
+    feed.tell("begin", 3)
+    assert next(listening) == [("frame", "0"), ("begin", "3")], "in the order in which it was told"
     assert next(listening) == [], "nothing new"
     feed.end()
     assert list(listening) == [[]]
@@ -205,6 +208,9 @@ def test_a_browser_that_is_gone_gives_its_seat_back(live: Live, monkeypatch: pyt
         server.live = live
         seats = [seat() for _ in range(WATCHERS)]
         assert {status for _, status in seats} == {b"200"}
+        heard = b""
+        while b"\n:\n\n" not in heard:  # as long as nothing happens, so that everybody between knows of it
+            heard += seats[0][0].recv(1000)
         refused, status = seat()
         assert status == b"503", "no more than it has threads for"
         for connection in (refused, *(connection for connection, _ in seats)):

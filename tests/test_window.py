@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -109,6 +110,16 @@ def test_a_person_moves_the_arm(screen: Display) -> None:
         screen.hold("w", 0.7)
         screen.press("space")
         screen.wait_for(lambda picture: differs(before, picture, SCENE), "an arm elsewhere")
+
+
+def test_the_panel_goes_where_the_camera_goes(screen: Display) -> None:
+    """Bullet draws in a thread of its own, between any two orders."""
+    with window(screen, "amr_navigation", "--camera", "follow"):
+        seen = []
+        for _ in range(20):
+            seen.append(panel_there(screen.picture()))
+            time.sleep(0.1)
+    assert sum(seen) >= 14
 
 
 def test_closing_the_window_ends_the_command(screen: Display) -> None:
