@@ -276,12 +276,13 @@ def success(report: Mapping[str, Any]) -> str:
 def evaluation(report: Mapping[str, Any]) -> tuple[Table, ...]:
     """Returns an evaluation's JSON as tables for a person."""
     steps, timing = report["steps"], report["timing"]
+    workers = "1 worker" if timing["workers"] == 1 else f"{timing['workers']} workers"
     facts = (
         ("success", success(report)),
         ("return", f"{number(report['return']['mean'])} ± {number(report['return']['std'])}"),
         ("steps", f"{number(steps['mean'])} ({steps['min']:g} to {steps['max']:g})"),
         ("worst seeds", ", ".join(str(episode["seed"]) for episode in report["worst"])),
-        ("took", f"{timing['wall_s']:.1f} s with {timing['workers']} workers, {timing['steps_per_s']:.0f} steps/s"),
+        ("took", f"{timing['wall_s']:.1f} s with {workers}, {timing['steps_per_s']:.0f} steps/s"),
         ("again", report["command"]),
     )
     units = {"action_change": report["action_change"], "time_to_success_s": report["time_to_success_s"]}
