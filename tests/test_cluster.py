@@ -40,7 +40,7 @@ def sentence(done: subprocess.CompletedProcess[str]) -> str:
     """What a command that was refused says: one line, and no traceback."""
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
-    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("  starting")]
+    (line,) = [line for line in done.stderr.splitlines() if not line.startswith(("  starting", "  joining"))]
     assert line.startswith("error: ")
     return line
 
@@ -65,6 +65,7 @@ def test_who_has_not_is_refused_in_words(cluster, tmp_path, token):
     done = cluster.physai("train", *TRAIN, f"storage={tmp_path}", "--address", cluster.address, **token)
     assert "refuses the token" in sentence(done)
     assert "RAY_AUTH_TOKEN_PATH" in sentence(done)
+    assert list(tmp_path.glob("*/*")) == []  # a run that never began is not the newest one
 
 
 def test_too_few_cpus_name_the_number_that_fits(cluster, tmp_path):
