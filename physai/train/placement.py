@@ -25,6 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, Place
 from physai.config import RunConfig
 from physai.errors import ClusterError, PhysaiError
 from physai.train.actor import RolloutActor
+from physai.train.nodes import cause_of
 
 # Less than a whole core: else nothing is left for a learner's worker on a machine where each core has an actor,
 # and Ray waits for ever and says nothing.
@@ -254,18 +255,13 @@ class Placement:
                 with self._lock:
                     del self._hired[name]
                 self._barred[hired.node.id] = time.monotonic() + START_TIMEOUT_S
-                self._say(f"node {hired.node.name}: a rollout actor cannot start there ({_first_line(error)})")
+                self._say(f"node {hired.node.name}: a rollout actor cannot start there ({cause_of(error)})")
                 if raising and not self._hired:
-                    raise ClusterError(f"no rollout actor can start: {_first_line(error)}") from error
+                    raise ClusterError(f"no rollout actor can start: {cause_of(error)}") from error
                 continue
             hired.ready = None
             if not raising:
                 self._say(f"node {hired.node.name}: a rollout actor joined; there are {len(self._hired)}")
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__
 
 
 class NoticeBoard:
