@@ -229,8 +229,12 @@ class Disk(Storage):
         path = Path(self.path)
         partial = path.with_name(f".{path.name}.partial")
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_durably(partial, data)
-        partial.replace(path)
+        try:
+            _write_durably(partial, data)
+            partial.replace(path)
+        except OSError:
+            partial.unlink(missing_ok=True)  # half a file would keep a full disk full
+            raise
 
     def write_folder(self, files: Mapping[str, bytes], seal: str) -> None:
         """Writes a folder under another name and renames it; one that was there is replaced, never half."""

@@ -103,11 +103,11 @@ class CheckpointStore:
             StorageError: if it cannot be written; the ones before are untouched.
         """
         name = f"{iteration:06d}"
-        own = {name: data for name, data in files.items() if isinstance(data, bytes)}
-        shared = {name: data for name, data in files.items() if isinstance(data, Shared)}
+        own = {key: file for key, file in files.items() if isinstance(file, bytes)}
+        shared = {key: file for key, file in files.items() if isinstance(file, Shared)}
         manifest: dict[str, Any] = {"files": describe(own)}
         if shared:
-            manifest["shared"] = {name: file.described for name, file in shared.items()}
+            manifest["shared"] = {key: file.described for key, file in shared.items()}
         try:
             self.storage.tidy(MANIFEST, spare=SHARED)
             for file in shared.values():
@@ -116,13 +116,14 @@ class CheckpointStore:
         except OSError as error:
             where = self.folder / name
             raise StorageError(f"checkpoint {where} cannot be written: {reason(error)}{self._before()}") from error
+        for file in shared.values():
+            file.forget()
         return self.folder / name
 
     def _share(self, file: Shared) -> None:
         if file.digest not in self._whole:
             (self.storage / SHARED / file.digest).write(self.contents(file))
             self._whole.add(file.digest)
-        file.forget()
 
     def contents(self, file: Shared) -> bytes:
         """Returns the contents of a shared file, from memory or from where it was written.
