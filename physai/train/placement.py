@@ -134,18 +134,15 @@ class Placement:
             ClusterError: if the cluster is too small, or none of them starts.
             PhysaiError: what the first one raised.
         """
-        asked, cores = self._config.rollout.actors, sum(room(node, self._config) for node in self._nodes().values())
-        if cores < (1 if asked == "auto" else self._wanted):
-            raise ClusterError(
-                f"rollout.actors is {asked} and Ray has {cores} CPUs for them; "
-                + (f"give rollout.actors={cores}, or " if cores else "give it ")
-                + "a larger cluster"
-            )
+        cores = self._check_room()
         self._adapt()
         ends, grace = time.monotonic() + START_TIMEOUT_S, None
         while any(hired.ready is not None for hired in self._hired.values()):
             waiting()
             ray.wait([h.ready for h in self._hired.values() if h.ready is not None], timeout=POLL_S)
+            self._adapt()
+            if not self._hired:
+                self._check_room()  # all nodes were lost meanwhile
             self._look(raising=True)
             started = [h for h in self._hired.values() if h.ready is None]
             grace = grace or (time.monotonic() + GRACE_S if started else None)
@@ -160,6 +157,21 @@ class Placement:
                     "CPUs are free); is the cluster busy? Give fewer with rollout.actors="
                 )
         self._thread.start()
+
+    def _check_room(self) -> int:
+        """Returns for how many actors there are cores.
+
+        Raises:
+            ClusterError: if they are too few.
+        """
+        asked, cores = self._config.rollout.actors, sum(room(node, self._config) for node in self._nodes().values())
+        if cores < (1 if asked == "auto" else self._wanted):
+            raise ClusterError(
+                f"rollout.actors is {asked} and Ray has {cores} CPUs for them; "
+                + (f"give rollout.actors={cores}, or " if cores else "give it ")
+                + "a larger cluster"
+            )
+        return cores
 
     def members(self) -> dict[str, ActorHandle]:
         """Handles of the actors on living nodes, by name."""
@@ -249,6 +261,8 @@ class Placement:
             try:
                 ray.get(hired.ready)
             except (RayTaskError, RayError) as error:
+                if hired.node.id not in self._nodes():
+                    continue  # the node was lost: `_adapt` deals with it
                 cause = getattr(error, "cause", None)
                 if raising and isinstance(cause, PhysaiError):
                     raise cause from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from physai.train.quarantine import Crash
 
 COUNTS = ("group", "steps", "rebuilt", "reproducible", "physics_s", "seconds")
 MOMENTS = ("observation_moments", "return_moments")
+EPISODE = attrgetter(*(field.name for field in fields(Episode)))  # `dataclasses.astuple` takes ten times as long
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def pack(told: Told) -> bytes:
     """Returns it as a numpy archive without pickle."""
     described = {
         "summaries": [
-            [[getattr(summary, name) for name in COUNTS], [astuple(episode) for episode in summary.episodes]]
+            [[getattr(summary, name) for name in COUNTS], [EPISODE(episode) for episode in summary.episodes]]
             for summary in told.summaries
         ],
         "crashes": [astuple(crash) for crash in told.crashes],
