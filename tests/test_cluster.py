@@ -169,3 +169,13 @@ def test_a_cluster_of_another_ray_or_python_is_named(monkeypatch):
         cluster_module._join("10.0.0.1:6379")
     with pytest.raises(ClusterError, match="use `physai submit`"):
         cluster_module._join("ray://10.0.0.1:10001")
+
+
+def test_a_ray_that_does_not_start_is_one_sentence(monkeypatch):
+    def overloaded(**_):
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(cluster_module.ray, "init", overloaded)
+    said = r"Ray cannot be started on this machine: The current node timed out during startup; `physai doctor`"
+    with pytest.raises(ClusterError, match=said), cluster_module.connected(None):
+        pass
