@@ -204,9 +204,13 @@ class Storage:
         if self.is_dir():
             self.filesystem.delete_dir(self.path)
 
-    def tidy(self, seal: str) -> None:
-        """Clears away what a killed process left half done in this folder."""
-        whole = set(self.sealed(seal))
+    def unlink(self) -> None:
+        """Removes a file."""
+        self.filesystem.delete_file(self.path)
+
+    def tidy(self, seal: str, spare: str) -> None:
+        """Clears away what a killed process left half done in this folder, but for the folder `spare`."""
+        whole = {*self.sealed(seal), spare}
         for child in list(self.iterdir()):
             if child.name not in whole and child.is_dir():
                 child.remove(seal)
@@ -225,8 +229,12 @@ class Disk(Storage):
         path = Path(self.path)
         partial = path.with_name(f".{path.name}.partial")
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_durably(partial, data)
-        partial.replace(path)
+        try:
+            _write_durably(partial, data)
+            partial.replace(path)
+        except OSError:
+            partial.unlink(missing_ok=True)  # half a file would keep a full disk full
+            raise
 
     def write_folder(self, files: Mapping[str, bytes], seal: str) -> None:
         """Writes a folder under another name and renames it; one that was there is replaced, never half."""
@@ -253,7 +261,7 @@ class Disk(Storage):
         """Removes a folder; one that is not there is no failure."""
         shutil.rmtree(self.path, ignore_errors=True)
 
-    def tidy(self, seal: str) -> None:
+    def tidy(self, seal: str, spare: str) -> None:
         """Clears away what a killed process left half done in this folder."""
         folder = Path(self.path)
         for path in folder.iterdir() if folder.is_dir() else ():

@@ -15,8 +15,9 @@ import pytest
 import toys
 
 from physai.config import RunConfig
-from physai.errors import CheckpointError, ConfigError, StorageError
+from physai.errors import CheckpointError, ClusterError, ConfigError, StorageError
 from physai.policy import load_policy
+from physai.train import driver
 from physai.train.checkpoint import CheckpointStore, pack_state, unpack_state
 from physai.train.figures import Figures
 from physai.train.fragment import EnvState
@@ -175,6 +176,18 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match=r"run folder .* cannot be written"):
         RunFolder.create(RunConfig.model_validate(toys.small(storage=str(tmp_path / "file"))))
+
+
+def test_a_run_that_never_began_leaves_no_folder_and_one_that_did_stays(tmp_path):
+    values = toys.small(storage=str(tmp_path))
+    folder = tmp_path / "target" / "run"
+    with pytest.raises(ClusterError, match="is not auto or host:port"):
+        driver.train(RunConfig.model_validate(values), address="http://here", quiet=True)
+    assert not folder.exists()
+    toys.learn(values, stop_after=1)
+    with pytest.raises(ClusterError):
+        driver.train(RunConfig.model_validate(values), address="http://here", resume=str(folder), quiet=True)
+    assert (folder / "checkpoints" / "000001").is_dir()
 
 
 def test_what_makes_another_run_cannot_be_changed_when_one_is_continued(tmp_path):

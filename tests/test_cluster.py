@@ -19,6 +19,7 @@ from physai.train import cluster as cluster_module
 from physai.train import knock
 
 pytestmark = pytest.mark.ray
+JOIN_S = 240.0  # generous: other work may have the cores, and a try alone takes a minute then
 TRAIN = [
     *("task=toys:Target-v0", "algorithm.batch_size=32", "algorithm.epochs=2", "algorithm.network=[8]"),
     *("rollout.groups=2", "rollout.envs_per_group=2", "rollout.steps=16", "stop.episodes=4", "stop.every_steps=128"),
@@ -40,7 +41,7 @@ def sentence(done: subprocess.CompletedProcess[str]) -> str:
     """What a command that was refused says: one line, and no traceback."""
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
-    (line,) = [line for line in done.stderr.splitlines() if not line.startswith("  starting")]
+    (line,) = [line for line in done.stderr.splitlines() if not line.startswith(("  starting", "  joining"))]
     assert line.startswith("error: ")
     return line
 
@@ -65,6 +66,7 @@ def test_who_has_not_is_refused_in_words(cluster, tmp_path, token):
     done = cluster.physai("train", *TRAIN, f"storage={tmp_path}", "--address", cluster.address, **token)
     assert "refuses the token" in sentence(done)
     assert "RAY_AUTH_TOKEN_PATH" in sentence(done)
+    assert list(tmp_path.glob("*/*")) == []  # a run that never began is not the newest one
 
 
 def test_too_few_cpus_name_the_number_that_fits(cluster, tmp_path):
@@ -80,7 +82,7 @@ def test_a_node_with_other_versions_is_named_before_anything_starts(cluster, tmp
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: gymnasium\nVersion: 0.0.1\n")
     cluster.start(f"--address={cluster.address}", "--num-cpus=1", PYTHONPATH=str(other.parent))
     try:
-        ends = time.monotonic() + 60
+        ends = time.monotonic() + JOIN_S
         while True:  # until the node has joined
             done = cluster.physai("train", *TRAIN, "stop.steps=64", f"storage={tmp_path}", "--address", cluster.address)
             if done.returncode:
@@ -167,3 +169,13 @@ def test_a_cluster_of_another_ray_or_python_is_named(monkeypatch):
         cluster_module._join("10.0.0.1:6379")
     with pytest.raises(ClusterError, match="use `physai submit`"):
         cluster_module._join("ray://10.0.0.1:10001")
+
+
+def test_a_ray_that_does_not_start_is_one_sentence(monkeypatch):
+    def overloaded(**_):
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(cluster_module.ray, "init", overloaded)
+    said = r"Ray cannot be started on this machine: The current node timed out during startup; `physai doctor`"
+    with pytest.raises(ClusterError, match=said), cluster_module.connected(None):
+        pass

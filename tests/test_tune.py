@@ -131,7 +131,8 @@ def test_a_search_writes_a_table_and_a_configuration_that_trains(one_ray, tmp_pa
         run = search.folder / "trials" / "target" / trial
         assert (run / "progress.csv").exists()
         assert RunConfig.load(run / "config.yaml").name == trial
-        assert (how == "done") == ((run / "progress.csv").read_text().splitlines()[-1].split(",")[1] == "256")
+        # the word to stop comes late on a busy machine: a trial that is stopped may have gone on
+        assert how == "stopped" or (run / "progress.csv").read_text().splitlines()[-1].split(",")[1] == "256"
     with pytest.raises(ConfigError, match="exists already"):
         tune.Search.create(toy(tmp_path), written(tmp_path, RATES), 2, "asha")
     assert tune.tune(tune.Search.reopen(search.folder), quiet=True).rows == found.rows

@@ -1,7 +1,8 @@
 """Checkpoints: a folder is there whole and as it was written, or it is not there.
 
 How that is so on a disk and in an object store, `physai.storage` says. A manifest holds the digest of each file; what
-does not agree with it is passed over for the checkpoint before, never for a fresh start.
+does not agree with it is passed over for the checkpoint before, never for a fresh start. What several checkpoints have
+in common is written once, under its digest, into a folder beside them.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,43 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from physai.deploy.files import MANIFEST, canonical_json, describe, read_described
+from physai.deploy.files import MANIFEST, canonical_json, describe, read_described, sha256
 from physai.errors import CheckpointError, StorageError
 from physai.storage import Storage, place, reason
 from physai.train.fragment import EnvState, GroupState
 
-BEST = "best.json"
+BEST, SHARED = "best.json", "shared"
 log = logging.getLogger("physai")
+
+
+class Shared:
+    """A file that several checkpoints have in common. Its contents are forgotten when they are in the storage.
+
+    Args:
+        data: the contents.
+        again: makes them once more while it can, for another place; else returns None.
+    """
+
+    def __init__(self, data: bytes, again: Callable[[Shared], bytes | None]) -> None:
+        self.digest, self.size = sha256(data), len(data)
+        self._data: bytes | None = data
+        self._again = again
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """Its entry in a manifest."""
+        return {"sha256": self.digest, "size": self.size}
+
+    def contents(self) -> bytes | None:
+        """Returns the contents, if they are still to be had."""
+        return self._data or self._again(self)
+
+    def forget(self) -> None:
+        """Makes room: the contents are in the storage."""
+        self._data = None
+
+
+Files = Mapping[str, bytes | Shared]
 
 
 @dataclass(frozen=True)
@@ -50,6 +81,9 @@ class CheckpointStore:
     def __init__(self, folder: str | Path | Storage, keep: int) -> None:
         self.storage, self.keep = Storage.at(folder), keep
         self.folder = place(self.storage)
+        self._whole: set[str] = (
+            set()
+        )  # digests of shared files that were written or read here, so they are as they were
 
     def names(self) -> list[str]:
         """Names of all checkpoints, the newest first.
@@ -62,24 +96,45 @@ class CheckpointStore:
         except OSError as error:
             raise StorageError(f"checkpoints in {self.folder} cannot be listed: {reason(error)}") from error
 
-    def save(self, iteration: int, files: Mapping[str, bytes]) -> Path | Storage:
+    def save(self, iteration: int, files: Files) -> Path | Storage:
         """Writes a checkpoint; one of the same iteration is replaced.
 
         Raises:
             StorageError: if it cannot be written; the ones before are untouched.
         """
         name = f"{iteration:06d}"
-        manifest = canonical_json({"files": describe(files)})
+        own = {key: file for key, file in files.items() if isinstance(file, bytes)}
+        shared = {key: file for key, file in files.items() if isinstance(file, Shared)}
+        manifest: dict[str, Any] = {"files": describe(own)}
+        if shared:
+            manifest["shared"] = {key: file.described for key, file in shared.items()}
         try:
-            self.storage.tidy(MANIFEST)
-            (self.storage / name).write_folder({**files, MANIFEST: manifest}, MANIFEST)
+            self.storage.tidy(MANIFEST, spare=SHARED)
+            for file in shared.values():
+                self._share(file)
+            (self.storage / name).write_folder({**own, MANIFEST: canonical_json(manifest)}, MANIFEST)
         except OSError as error:
             where = self.folder / name
             raise StorageError(f"checkpoint {where} cannot be written: {reason(error)}{self._before()}") from error
+        for file in shared.values():
+            file.forget()
         return self.folder / name
 
+    def _share(self, file: Shared) -> None:
+        if file.digest not in self._whole:
+            (self.storage / SHARED / file.digest).write(self.contents(file))
+            self._whole.add(file.digest)
+
+    def contents(self, file: Shared) -> bytes:
+        """Returns the contents of a shared file, from memory or from where it was written.
+
+        Raises:
+            OSError: if they are in neither.
+        """
+        return file.contents() or (self.folder / SHARED / file.digest).read_bytes()
+
     def prune(self) -> None:
-        """Removes all but the newest and the best.
+        """Removes all but the newest and the best, and what only the others shared.
 
         Raises:
             StorageError: if the store does not answer; the next call tries again.
@@ -89,8 +144,23 @@ class CheckpointStore:
             for name in self.names()[self.keep :]:
                 if best is None or name != best.get("checkpoint"):
                     (self.storage / name).remove(MANIFEST)
+            if self._whole:
+                self._prune_shared()
         except OSError as error:
             raise StorageError(f"old checkpoints in {self.folder} cannot be removed: {reason(error)}") from error
+
+    def _prune_shared(self) -> None:
+        needed: set[str] = set()
+        for name in self.names():
+            try:
+                table = json.loads((self.folder / name / MANIFEST).read_bytes()).get("shared", {})
+                needed |= {entry["sha256"] for entry in table.values()}
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue  # damaged: nobody can go on from it
+        for file in (self.storage / SHARED).iterdir():
+            if file.name not in needed:
+                file.unlink()
+                self._whole.discard(file.name)
 
     def newest(self) -> Checkpoint | None:
         """Returns the newest checkpoint that is intact; None if none was ever written.
@@ -103,9 +173,10 @@ class CheckpointStore:
         for name in names:
             folder = self.folder / name
             try:
-                table = json.loads((folder / MANIFEST).read_bytes())["files"]
-                return Checkpoint(folder, read_described(folder, table))  # type: ignore[arg-type]
-            except (OSError, ValueError, KeyError, TypeError) as problem:
+                manifest = json.loads((folder / MANIFEST).read_bytes())
+                files = read_described(folder, manifest["files"])  # type: ignore[arg-type]
+                return Checkpoint(folder, {**files, **self._read_shared(manifest.get("shared", {}))})
+            except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
                 missing = isinstance(problem, FileNotFoundError) or isinstance(self.folder, Path)
                 if isinstance(problem, OSError) and not missing:
                     raise StorageError(f"checkpoint {folder} cannot be read: {reason(problem)}") from problem
@@ -118,6 +189,14 @@ class CheckpointStore:
                 "restore one from a backup, or start a new run"
             )
         return None
+
+    def _read_shared(self, table: Mapping[str, Any]) -> dict[str, bytes]:
+        if not table:
+            return {}
+        by_digest = {entry["sha256"]: entry for entry in table.values()}
+        found = read_described(self.folder / SHARED, by_digest)  # type: ignore[arg-type]
+        self._whole |= found.keys()
+        return {name: found[entry["sha256"]] for name, entry in table.items()}
 
     def best(self) -> dict[str, Any] | None:
         """Returns what `mark_best` wrote; None before, or if it cannot be read."""

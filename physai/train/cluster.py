@@ -70,7 +70,7 @@ def _join(address: str) -> None:
         raise ClusterError(f"the cluster at {address!r} has {' and '.join(different)}; install the same versions here")
     try:
         ray.init(address=found["address"], **QUIET)
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except Exception as error:  # Ray raises bare ones, too, such as where a machine is too busy to start it in time
         raise ClusterError(
             f"the Ray cluster at {address!r} cannot be joined ({error}); from a machine that is not one of its nodes, "
             "use `physai submit`"
@@ -80,8 +80,10 @@ def _join(address: str) -> None:
 def _start(folder: Path | None) -> None:
     try:
         ray.init(address="local", num_cpus=os.cpu_count(), include_dashboard=False, _temp_dir=str(folder), **QUIET)
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise ClusterError(f"Ray cannot be started on this machine: {error}; `physai doctor` says more") from error
+    except Exception as error:  # Ray raises bare ones, too, such as where a machine is too busy to start it in time
+        raise ClusterError(
+            f"Ray cannot be started on this machine: {str(error).rstrip('.')}; `physai doctor` says more"
+        ) from error
 
 
 def _folder() -> Path:

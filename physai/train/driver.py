@@ -54,7 +54,7 @@ def train(
         device.check(config)
     run = RunFolder.reopen(resume, config) if resume else RunFolder.create(config)
     with board or TerminalBoard(f"{config.task}: {run.path}", shown=not quiet) as board:
-        board.phase("starting Ray")
+        board.phase(f"joining the cluster at {address}" if address else "starting Ray")
         from physai.train import cluster, nodes  # takes a second, so not before something is shown
 
         try:
@@ -66,6 +66,8 @@ def train(
         except PhysaiError:
             if run.can_continue():
                 board.say(f"continue with: physai train --resume {run.path}")
+            elif not resume:
+                run.discard()
             raise
         board.phase("writing the report")
         if note := run_report.refreshed(str(run.path)):

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -27,6 +26,7 @@ from physai.errors import CheckpointError, ClusterError, PhysaiError
 from physai.train import garbage, seeding, state, warm_start
 from physai.train.algorithms.registry import Algorithm, build
 from physai.train.behaviour import Package
+from physai.train.checkpoint import pack_state, unpack_state
 from physai.train.collective import Collective
 from physai.train.fragment import Fragment, GroupState, Job
 from physai.train.judge import judge
@@ -37,7 +37,7 @@ from physai.train.quarantine import Crash, Quarantine
 from physai.train.recorder import Recorder
 from physai.train.report import Window, training_row
 from physai.train.run_dir import QUARANTINE, WARM_START, RunFolder
-from physai.train.summary import Summary
+from physai.train.summary import Summary, Told, meet
 from physai.train.usage import Usage
 from physai.train.work import Fleet
 
@@ -116,7 +116,7 @@ class Learner:
                 self._measure()
             self.save()
             self.store.drain(waiting=lambda: self.board.phase("waiting until the last checkpoint is written"))
-            self.collective.gather(None)
+            self.collective.gather()
             return self._outcome(stopped=False)
         except StopAskedError as wish:
             self.collective.end(wish)
@@ -137,9 +137,9 @@ class Learner:
             self._continue()
             self._warm_start()
         if self.collective.size > 1:
-            files = self.collective.gather(state.pack(self) if self.collective.leader else None)[0]
+            files = self.collective.gather(state.packed(self) if self.collective.leader else b"")[0]
             if not self.collective.leader:
-                state.restore(self, files)
+                state.restore(self, state.unpacked(files))
             self.board.say(f"{self.collective.size} learners share the {self.config.rollout.groups} groups")
 
     def _iterate(self) -> None:
@@ -250,16 +250,16 @@ class Learner:
     def _tell(self, fragments: Sequence[Fragment], dropped: int) -> list[Summary]:
         """Tells the other learners of this one's fragments, and hears of theirs."""
         fleet = self.fleet
-        counts = dropped, fleet.restarts, fleet.redone
         own = {fragment.group: fragment.state for fragment in fragments}
-        shares = self.collective.gather(([Summary.of(f) for f in fragments], fleet.crashes, counts))
+        summaries = [Summary.of(fragment) for fragment in fragments]
+        shares = meet(self.collective, Told(summaries, fleet.crashes, dropped, fleet.restarts, fleet.redone))
         if self.collective.size > 1:
-            self._elsewhere = self.collective.report(pickle.dumps(own))
+            self._elsewhere = self.collective.report(pack_state({}, own))
         self.groups |= own
-        all_dropped, restarts, redone = zip(*(counts for _, _, counts in shares), strict=True)
-        self.dropped, self.restarts, self.redone = self.dropped + sum(all_dropped), sum(restarts), sum(redone)
-        self._note([crash for _, crashes, _ in shares for crash in crashes])
-        told = [summary for summaries, _, _ in shares for summary in summaries]
+        self.dropped += sum(share.dropped for share in shares)
+        self.restarts, self.redone = (sum(share.restarts for share in shares), sum(share.redone for share in shares))
+        self._note([crash for share in shares for crash in share.crashes])
+        told = [summary for share in shares for summary in share.summaries]
         for summary in told:
             if not summary.reproducible:
                 self.board.say(
@@ -271,7 +271,7 @@ class Learner:
     def all_groups(self) -> dict[int, GroupState]:
         """Returns where the groups of all ranks stand; the leader alone knows."""
         for told in self._elsewhere:
-            self.groups |= pickle.loads(told)
+            self.groups |= unpack_state(told)[1]
         self._elsewhere = ()
         return dict(sorted(self.groups.items()))
 
@@ -317,8 +317,9 @@ class Learner:
         """Measures the policy; rank 0 does it, and the others hear what came out."""
         if self.collective.leader:
             self._judge()
-        measured = self.measured_at, self.validation, self.best, self.quarantine.rows()
-        self.measured_at, self.validation, self.best, crashes = self.collective.gather(measured)[0]
+        measured = json.dumps([self.measured_at, self.validation, self.best, self.quarantine.rows()]).encode()
+        told = self.collective.gather(measured if self.collective.leader else b"")[0]
+        self.measured_at, self.validation, self.best, crashes = json.loads(told)
         self.quarantine.restore(crashes)
 
     def _judge(self) -> None:

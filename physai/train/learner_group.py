@@ -31,7 +31,7 @@ def choose_device(config: RunConfig, interface: Interface, board: Board) -> str:
     if wanted == "cuda" and not here and gpus < needed:
         raise ClusterError(
             f"learner.device is cuda, and learner.workers={config.learner.workers} needs a GPU for each, where Ray has "
-            f"{gpus}; give learner.device=cpu, or auto, or fewer workers"
+            f"{gpus}; give learner.device=cpu, or auto, or {'fewer workers' if gpus else 'a cluster with GPUs'}"
         )
     if wanted != "auto":
         return wanted

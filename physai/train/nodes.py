@@ -15,6 +15,7 @@ import ray._private.state
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from physai.errors import ClusterError
+from physai.train.actor import RolloutActor
 from physai.train.progress import Node
 
 # What must be equal everywhere: experience is pickled between these, and an episode is computed by them.
@@ -23,10 +24,10 @@ ANSWER_S = 60.0  # a node's first worker imports Python and Ray; on a loaded mac
 
 
 def read() -> list[Node]:
-    """Returns the nodes of the cluster that this process is connected to, with the actors of its job on each."""
+    """Returns the nodes of the cluster that this process is connected to, with its rollout actors on each."""
     job = ray.JobID(bytes.fromhex(ray.get_runtime_context().get_job_id()))
     actors = ray._private.state.state.actor_table(None, job, "ALIVE").values()
-    count = Counter(actor["Address"]["NodeID"] for actor in actors)
+    count = Counter(actor["Address"]["NodeID"] for actor in actors if actor["ActorClassName"] == RolloutActor.__name__)
     return [
         Node(
             name=_name(node),
@@ -60,7 +61,7 @@ def check_storage(storage: str) -> str | None:
 
 
 def check_versions() -> None:
-    """Compares every node with this process, before anything runs there.
+    """Compares every node with this process, before anything runs there; one that leaves meanwhile does not count.
 
     Raises:
         ClusterError: names the first node that differs, with both versions.
@@ -71,27 +72,34 @@ def check_versions() -> None:
         if node["Alive"]:
             there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
             task = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=there)(versions)
-            asked[task.remote()] = _name(node)
+            asked[task.remote()] = node
     done, silent = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_S)
+    living = {node["NodeID"] for node in ray.nodes() if node["Alive"]}
     for reference in done:
-        name = asked[reference]
+        name = _name(asked[reference])
         try:
             found = ray.get(reference)
         except ray.exceptions.RayError as error:
+            if asked[reference]["NodeID"] not in living:
+                continue
             raise ClusterError(
-                f"node {name} cannot run physai ({_cause(error)}); install the same physai[train] there as here"
+                f"node {name} cannot run physai ({cause_of(error)}); install the same physai[train] there as here"
             ) from error
         different = [what for what in EQUAL if found.get(what) != here.get(what)]
         if different:
             words = ", ".join(f"{what} {found.get(what, 'not at all')} (here {here.get(what)})" for what in different)
             raise ClusterError(f"node {name} has {words}; install the same versions on every node")
-    if silent:
+    for reference in silent:
+        if asked[reference]["NodeID"] not in living:
+            continue
         raise ClusterError(
-            f"node {asked[silent[0]]} did not answer in {ANSWER_S:g} s; look at it with `ray status`, or remove it"
+            f"node {_name(asked[reference])} did not answer in {ANSWER_S:g} s; look at it with `ray status`, or "
+            "remove it"
         )
 
 
-def _cause(error: BaseException) -> str:
+def cause_of(error: BaseException) -> str:
+    """Returns the last line of what Ray says, which is where it began."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[-1].strip() if lines else type(error).__name__
 

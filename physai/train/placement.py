@@ -25,6 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, Place
 from physai.config import RunConfig
 from physai.errors import ClusterError, PhysaiError
 from physai.train.actor import RolloutActor
+from physai.train.nodes import cause_of
 
 # Less than a whole core: else nothing is left for a learner's worker on a machine where each core has an actor,
 # and Ray waits for ever and says nothing.
@@ -133,18 +134,15 @@ class Placement:
             ClusterError: if the cluster is too small, or none of them starts.
             PhysaiError: what the first one raised.
         """
-        asked, cores = self._config.rollout.actors, sum(room(node, self._config) for node in self._nodes().values())
-        if cores < (1 if asked == "auto" else self._wanted):
-            raise ClusterError(
-                f"rollout.actors is {asked} and Ray has {cores} CPUs for them; "
-                + (f"give rollout.actors={cores}, or " if cores else "give it ")
-                + "a larger cluster"
-            )
+        cores = self._check_room()
         self._adapt()
         ends, grace = time.monotonic() + START_TIMEOUT_S, None
         while any(hired.ready is not None for hired in self._hired.values()):
             waiting()
             ray.wait([h.ready for h in self._hired.values() if h.ready is not None], timeout=POLL_S)
+            self._adapt()
+            if not self._hired:
+                self._check_room()  # all nodes were lost meanwhile
             self._look(raising=True)
             started = [h for h in self._hired.values() if h.ready is None]
             grace = grace or (time.monotonic() + GRACE_S if started else None)
@@ -159,6 +157,21 @@ class Placement:
                     "CPUs are free); is the cluster busy? Give fewer with rollout.actors="
                 )
         self._thread.start()
+
+    def _check_room(self) -> int:
+        """Returns for how many actors there are cores.
+
+        Raises:
+            ClusterError: if they are too few.
+        """
+        asked, cores = self._config.rollout.actors, sum(room(node, self._config) for node in self._nodes().values())
+        if cores < (1 if asked == "auto" else self._wanted):
+            raise ClusterError(
+                f"rollout.actors is {asked} and Ray has {cores} CPUs for them; "
+                + (f"give rollout.actors={cores}, or " if cores else "give it ")
+                + "a larger cluster"
+            )
+        return cores
 
     def members(self) -> dict[str, ActorHandle]:
         """Handles of the actors on living nodes, by name."""
@@ -248,24 +261,21 @@ class Placement:
             try:
                 ray.get(hired.ready)
             except (RayTaskError, RayError) as error:
+                if hired.node.id not in self._nodes():
+                    continue  # the node was lost: `_adapt` deals with it
                 cause = getattr(error, "cause", None)
                 if raising and isinstance(cause, PhysaiError):
                     raise cause from error
                 with self._lock:
                     del self._hired[name]
                 self._barred[hired.node.id] = time.monotonic() + START_TIMEOUT_S
-                self._say(f"node {hired.node.name}: a rollout actor cannot start there ({_first_line(error)})")
+                self._say(f"node {hired.node.name}: a rollout actor cannot start there ({cause_of(error)})")
                 if raising and not self._hired:
-                    raise ClusterError(f"no rollout actor can start: {_first_line(error)}") from error
+                    raise ClusterError(f"no rollout actor can start: {cause_of(error)}") from error
                 continue
             hired.ready = None
             if not raising:
                 self._say(f"node {hired.node.name}: a rollout actor joined; there are {len(self._hired)}")
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__
 
 
 class NoticeBoard:

@@ -15,7 +15,7 @@ from typing import Any
 from physai.config import RunConfig
 from physai.errors import PhysaiError, StorageError
 from physai.storage import Disk, reason
-from physai.train.checkpoint import CheckpointStore
+from physai.train.checkpoint import CheckpointStore, Files, Shared
 from physai.train.figures import PROGRESS, Figures, Values
 from physai.train.run_dir import CHECKPOINTS, CONFIG, RunFolder
 
@@ -30,7 +30,7 @@ class Snapshot:
     """A checkpoint to be written. `best` is what is recorded of it when it is the best so far."""
 
     iteration: int
-    files: Mapping[str, bytes]
+    files: Files
     best: Mapping[str, Any] | None
     progress: bytes = field(repr=False)
 
@@ -180,7 +180,7 @@ class Recorder:
         if self._figures is not None:
             self._figures.amend(iteration, values)
 
-    def save(self, iteration: int, files: Mapping[str, bytes], best: Mapping[str, Any] | None) -> None:
+    def save(self, iteration: int, files: Files, best: Mapping[str, Any] | None) -> None:
         """Takes a checkpoint, and returns before it is written.
 
         Args:
@@ -281,10 +281,15 @@ class Recorder:
 
     def _rescued(self, snapshot: Snapshot) -> str:
         """Saves a run folder with one checkpoint where there is room for it, and says where."""
+        store = self._run.checkpoints
         try:
+            files = {
+                name: store.contents(file) if isinstance(file, Shared) else file
+                for name, file in snapshot.files.items()
+            }
             folder = Path(tempfile.mkdtemp(prefix=f"physai-{self._run.storage.name}-"))
             (folder / CONFIG).write_text(self._config.to_yaml())
-            CheckpointStore(folder / CHECKPOINTS, 2).save(snapshot.iteration, snapshot.files)
+            CheckpointStore(folder / CHECKPOINTS, 2).save(snapshot.iteration, files)
             if self._figures is not None:
                 (folder / PROGRESS).write_bytes(self._figures.text())
         except (OSError, StorageError) as problem:

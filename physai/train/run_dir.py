@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,12 @@ class RunFolder:
         """
         with _explained(self.storage, "written"):
             (self.storage / name).write(text.encode())
+
+    def discard(self) -> None:
+        """Removes the folder of a run that never began, so that it is not the newest one; if it cannot, it stays."""
+        with suppress(OSError, StorageError):
+            if {child.name for child in self.storage.iterdir()} <= {CONFIG, VERSIONS}:
+                self.storage.remove(CONFIG)
 
     def can_continue(self) -> bool:
         """Whether there is a checkpoint, as far as anybody can tell now."""

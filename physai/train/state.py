@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from physai.train.checkpoint import pack_arrays, pack_state, unpack_arrays, unpack_state
+from physai.train.checkpoint import Shared, pack_arrays, pack_state, unpack_arrays, unpack_state
 
 if TYPE_CHECKING:
     from physai.train.learner import Learner
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 COUNTERS = ("iteration", "measured_at", "primed", "best", "cloned", "validation", "dropped")
 
 
-def pack(learner: Learner) -> dict[str, bytes]:
+def pack(learner: Learner) -> dict[str, bytes | Shared]:
     """Returns the files from which a learner goes on exactly where this one is."""
     interface = learner.interface
     described = {**interface.spec.to_dict(), "algorithm": learner.config.algorithm.name}
     state = {name: getattr(learner, name) for name in COUNTERS}
     state |= {"window": learner.window.pack(), "quarantine": learner.quarantine.rows()}
-    files = {
+    files: dict[str, bytes | Shared] = {
         **learner.model.files(),
         "vecnormalize.pkl": learner.normalizer.vecnormalize(interface.observation_space, interface.action_space),
         "normalizer.npz": learner.normalizer.npz(),
@@ -33,6 +33,17 @@ def pack(learner: Learner) -> dict[str, bytes]:
     if learner.behind is not None:  # with a lag, the next iteration is collected with these
         files["behind.npz"] = pack_arrays(learner.behind)
     return files
+
+
+def packed(learner: Learner) -> bytes:
+    """Returns what `pack` does in one piece, for the other learners. Those that share their work have no replay."""
+    files = {name: data for name, data in pack(learner).items() if isinstance(data, bytes)}
+    return pack_arrays({name: np.frombuffer(data, np.uint8) for name, data in files.items()})
+
+
+def unpacked(data: bytes) -> dict[str, bytes]:
+    """Returns the files that `packed` put together."""
+    return {name: array.tobytes() for name, array in unpack_arrays(data).items()}
 
 
 def restore(learner: Learner, files: Mapping[str, bytes]) -> None:

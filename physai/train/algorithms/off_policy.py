@@ -28,10 +28,10 @@ from physai.config import RunConfig
 from physai.errors import ConfigError
 from physai.train.algorithms import replay
 from physai.train.algorithms.ppo import ACTIVATIONS, MODEL_ZIP
+from physai.train.checkpoint import Shared
 from physai.train.fragment import Episode, ReplayFragment
 from physai.train.normalizer import RunningNormalizer, SpacesOnly
 
-REPLAY = "replay.npz"
 CLASSES: dict[str, Any] = {"sac": SAC, "tqc": TQC, "td3": TD3}
 
 
@@ -114,6 +114,7 @@ class OffPolicy:
         )
         if plan.her is not None:  # put in afterwards: a zip that names it could not be loaded without an environment
             self.model.replay_buffer = replay.hindsight(config, self.model.replay_buffer)
+        self._blocks = replay.Blocks(self.buffer)
         self.model.set_logger(Logger(folder=None, output_formats=[]))
         self._new = 0  # steps since the last update
 
@@ -148,7 +149,7 @@ class OffPolicy:
 
     def ingest(self, fragments: Sequence[ReplayFragment], episodes: Sequence[Episode] | None = None) -> None:
         """Adds the fragments to the buffer, one group beside the other."""
-        replay.add(self.buffer, fragments)
+        self._blocks.add(fragments)
         self._new = sum(fragment.steps for fragment in fragments)
         self.model.num_timesteps += self._new
         self.model._episode_num += sum(len(fragment.episodes) for fragment in fragments)
@@ -181,11 +182,11 @@ class OffPolicy:
         """Returns a copy of the actor's parameters; critics stay here."""
         return {name: value.cpu().numpy().copy() for name, value in self.policy.actor.state_dict().items()}
 
-    def files(self) -> dict[str, bytes]:
-        """Returns the model, and the whole replay buffer beside it."""
+    def files(self) -> dict[str, bytes | Shared]:
+        """Returns the model, and the replay buffer in blocks beside it."""
         file = io.BytesIO()
         self.model.save(file)
-        return {MODEL_ZIP: file.getvalue(), REPLAY: replay.pack(self.buffer)}
+        return {MODEL_ZIP: file.getvalue(), **self._blocks.files()}
 
     def restore(self, files: Mapping[str, bytes]) -> None:
         """Continues from what `files` returned: parameters, optimisers, counters and replay buffer.
@@ -200,4 +201,4 @@ class OffPolicy:
             getattr(model, name).data.copy_(value)
         for name in ("num_timesteps", "_n_updates", "_episode_num"):
             setattr(model, name, (data or {})[name])
-        replay.unpack(self.buffer, files[REPLAY])
+        self._blocks.restore(files)

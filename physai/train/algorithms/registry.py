@@ -14,6 +14,7 @@ from physai.train.normalizer import RunningNormalizer
 
 if TYPE_CHECKING:
     from physai.train.behaviour import Behaviour
+    from physai.train.checkpoint import Shared
     from physai.train.collective import Collective
     from physai.train.fragment import Episode, Fragment
 
@@ -47,7 +48,7 @@ class Algorithm(Protocol):
         """Returns a copy of the parameters that actors need."""
         ...
 
-    def files(self) -> dict[str, bytes]:
+    def files(self) -> Mapping[str, bytes | Shared]:
         """Returns the files of a checkpoint: ``model.zip``, which stable-baselines3 loads, and what else goes on."""
         ...
 
