@@ -119,8 +119,9 @@ class Cell:
             self._done = bool(ended or late)
             if self._done:
                 self._end(bool(info["is_success"]))
-        elif self.actuators.started:
-            self._running = True
+        elif not self._done:  # the world waits for its first command, its sensors do not
+            self._observation = self.env.unwrapped.look()
+            self._running = self.actuators.started
         if self._job:
             self._publish()
         if not self._gone_ns and self._master is None and os.getppid() != self._parent:
