@@ -66,7 +66,7 @@ controller: ## what a robot's controller needs and nothing else, below 200 MB, i
 	copy=$$(mktemp -d); trap 'rm -rf "$$copy"' EXIT; cp -r $(SOURCES) "$$copy" && \
 	    $(CONTROLLER)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile $(PIP_ARGS) -c constraints.txt "$$copy[deploy]"
 	$(CONTROLLER)/bin/python -m pip uninstall --quiet --yes pip setuptools
-	@echo "Ready: $(CONTROLLER)/bin/physai, $$(du -sm $(CONTROLLER) | cut -f1) MB"
+	@echo "Ready: $(CONTROLLER)/bin/physai, $$(du -s --block-size=MB $(CONTROLLER) | cut -f1)"
 
 demo: $(READY) ## train PegInsertion, evaluate it on 200 unseen episodes, export, verify, record (minutes)
 	$(BIN)/physai train configs/peg_insertion.yaml name=$(notdir $(RUN)) $(DEMO_TRAIN)
