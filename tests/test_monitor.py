@@ -11,7 +11,7 @@ from runtime_toys import Setup
 from physai.catalog import shipped_policies
 from physai.deploy.bundle import load_bundle
 from physai.deploy.interface import Freshness
-from physai.deploy.io import Features, Reading
+from physai.deploy.io import Features, Reading, Replay
 from physai.deploy.monitor import CHANCE, LEAST_REPEATS, Monitor, Verdict, repeats_of_a_freeze
 from physai.deploy.runtime import Runtime, State
 from physai.errors import DeployError
@@ -88,6 +88,15 @@ def test_a_driver_says_which_sensors_are_coarse() -> None:
         setup.robot.frozen = {1}
         setup.tick(20)
         assert setup.runtime.state is state
+
+
+def test_what_repeats_itself_in_a_recording_need_not_have_come() -> None:
+    setup = Setup()
+    robot = Replay(setup.bundle.spec, np.repeat(setup.bundle.golden[0][0][:10], 5, axis=0), setup.clock)
+    setup.runtime = Runtime(setup.bundle, robot, clock=setup.clock)
+    setup.running()
+    setup.tick(20)
+    assert setup.runtime.state is State.RUNNING
 
 
 def test_a_resolution_of_what_is_not_observed_is_refused() -> None:
