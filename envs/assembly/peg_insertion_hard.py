@@ -37,7 +37,7 @@ UPRIGHT = 0.02, 0.04  # rad, likewise
 FAST, SLOW, PRESS = 0.006, 0.001, 0.003  # m of pull: 0.1 and 0.017 m/s against the arm's damping; 6 N
 TOUCH = 0.5  # N
 SEARCH = 0.0015  # m, added to the pull across when the peg stands beside the hole: more than friction holds
-LATERAL_GAIN, TILT_GAIN = 0.35, 0.5  # of the error: more overshoots while a command that is late is under way
+LATERAL_GAIN, TILT_GAIN = 0.6, 0.6  # of the error; 1.0 of the tilt sways while a command that is late is under way
 
 
 def build(s: Scene) -> None:
