@@ -3,8 +3,7 @@
 Goal      after 10 s: RMS of roll and of pitch under 2 degrees each, and the mean error of the forward speed under 10 %
           of the command, all without the first second, in which the droid starts from rest.
 Start     on the level, at rest, before a lane of domes, logs and slabs; command of 0.4 to 0.8 m/s; difficulty scales
-          this speed and their height, to 7 to 9 cm. With arms that hold still the deck rolls by 3 degrees RMS. Commands
-          come up to 30 ms later than the 20 ms that they always take.
+          this speed and their height, to 7 to 9 cm. With arms that hold still the deck rolls by 3 degrees RMS.
 Ends      10 s (success or truncated); failure when the deck tilts by 25 degrees or the droid leaves the lane.
 Reward    costs of tilt, speed error and jerky commands; failure costs more than all of them together, success pays.
 Sources   robot: `assets/robots/droid.urdf`; sensors: an industrial IMU, 0.1 degrees of noise and 0.2 of mounting error.
@@ -34,7 +33,6 @@ SLOWEST, FASTEST = 0.4, 0.8  # m/s
 LANE_END = START_X + RUN_UP + FASTEST * EPISODE_S  # m
 SLOPE = 0.2  # rad, tilt that costs as much as it can
 GRAVITY = 9.81  # m/s2
-MOST_DELAY = 0.03  # s, of a command, beyond `action_delay_s`; with more, the expert's own levelling begins to sway
 
 # The expert
 LEVELLING, DAMPING = 12.0, 0.5  # 1/s of the tilt, and share of its rate: how fast a corner rises
@@ -255,7 +253,6 @@ TASK = Task(
         Randomize("payload", 0.0, 20.0, "kg", set_payload),
         Randomize("motor_strength", 0.6, 1.0, "1", set_motor_strength),
         Randomize("friction", 0.5, 1.0, "1", set_friction),
-        Randomize("command_delay", 0.0, MOST_DELAY, "s", terms.set_command_delay),
     ),
     metrics=(
         Metric("roll_rms", lambda s: math.degrees(rms(s, 0)), "deg"),
