@@ -1,7 +1,7 @@
 """Trains for a while and kills rollout actors, and now and then the learner, at random: does it survive, does it grow?
 
-Prints memory and restarts while it goes on. At the end: whether the run went on to its last minute, how the policy
-does, and whether processes or files are left.
+Prints memory and restarts while it goes on. At the end: whether the run went on to its last minute, how its policies
+and the best of them did, how memory grew, and whether processes or files are left.
 """
 
 from __future__ import annotations
@@ -17,28 +17,40 @@ import threading
 import time
 from pathlib import Path
 
+from scipy.stats import theilslopes
+
 import physai_configs
 from physai.config import RunConfig
+from physai.train.checkpoint import CheckpointStore
 from physai.train.driver import train
+from physai.train.run_dir import CHECKPOINTS
 
 ACTOR, LEARNER = "ray::RolloutActor", "ray::RayTrainWorker"
 TITLES = (ACTOR, LEARNER)
 MB = 1024 * 1024
 SHOW_S = 15.0
 GONE_S = 20.0  # so long the processes of a run may take to end
+PARENT, BEGAN = 1, 19  # fields of /proc/N/stat after the name
+
+
+def fields(process: int) -> list[str]:
+    """Returns what `/proc/N/stat` says after the name of a process; nothing if it is gone."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
 
 
 def below(parent: int) -> dict[int, str]:
     """Returns the titles of all processes that descend from one, by number."""
     found, above = {}, {}
     for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
+        if entry.name.isdigit() and (told := fields(int(entry.name))):
             try:
-                stat = (entry / "stat").read_text()
                 found[int(entry.name)] = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
             except OSError:
                 continue
-            above[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
+            above[int(entry.name)] = int(told[PARENT])
 
     def descends(process: int) -> bool:
         while process in above:
@@ -72,7 +84,7 @@ class Killer(threading.Thread):
         self.every_s, self.learner_every, self.storage = every_s, learner_every, storage
         self.kills = {title: 0 for title in TITLES}
         self.memory: list[tuple[float, float, float]] = []  # seconds, MB of the driver, MB of the largest actor
-        self.seen: set[int] = set()  # every process that ever belonged to the run
+        self.seen: set[tuple[int, str]] = set()  # every process that ever belonged to the run, and when it began
         self.ended = threading.Event()
         self._random = random.Random(0)
 
@@ -81,7 +93,7 @@ class Killer(threading.Thread):
         started, shown, killed = time.monotonic(), 0.0, time.monotonic()
         while not self.ended.wait(0.5):
             now, living = time.monotonic(), below(os.getpid())
-            self.seen |= living.keys()
+            self.seen |= {(process, told[BEGAN]) for process in living if (told := fields(process))}
             if now - killed > self.every_s and rows_of(self.storage):  # not before it has begun
                 killed = now
                 self._kill(living)
@@ -116,18 +128,26 @@ def rows_of(storage: Path) -> list[dict[str, str]]:
 
 
 def slope(memory: list[tuple[float, float, float]], column: int) -> float:
-    """Returns MB a minute over the second half of a run, when everything is warm."""
-    half = memory[len(memory) // 2 :]
-    minutes = (half[-1][0] - half[0][0]) / 60 if len(half) > 1 else 0.0
-    return (half[-1][column] - half[0][column]) / minutes if minutes else 0.0
+    """Returns MB a minute over the second half of a run, when everything is warm; some odd values do not count."""
+    half = [sample for sample in memory[len(memory) // 2 :] if sample[column]]
+    if len(half) < 2:
+        return 0.0
+    return float(theilslopes([sample[column] for sample in half], [sample[0] / 60 for sample in half]).slope)
 
 
-def leftovers(seen: set[int], before: set[str]) -> list[str]:
-    """Returns processes and files that the run left: also processes whose parent is gone."""
+def leftovers(seen: set[tuple[int, str]], before: set[str]) -> list[str]:
+    """Returns processes and files that the run left: also processes whose parent is gone.
+
+    In an hour numbers of processes come round again; with the time when it began, a process is itself.
+    """
+
+    def living() -> list[int]:
+        return sorted(process for process, began in seen if fields(process)[BEGAN : BEGAN + 1] == [began])
+
     ends = time.monotonic() + GONE_S
-    while any(memory_mb(process) for process in seen) and time.monotonic() < ends:
+    while living() and time.monotonic() < ends:
         time.sleep(0.5)
-    processes = [f"process {process}" for process in sorted(seen) if memory_mb(process)]
+    processes = [f"process {process}" for process in living()]
     new = {str(path) for path in Path(tempfile.gettempdir()).glob("ray-*")} - before
     return processes + [f"file {path}" for path in sorted(new)]
 
@@ -162,13 +182,15 @@ def main() -> None:
         rows = rows_of(Path(folder))
         partial = [str(path) for path in Path(folder).rglob(".*partial*")]
         measured = [row["validation/success"] for row in rows if row.get("validation/success")]
+        (run,) = Path(folder).glob("*/*/")
+        best = (CheckpointStore(run / CHECKPOINTS, 1).best() or {}).get("success")
         iterations = [int(row["iteration"]) for row in rows]
     left = leftovers(killer.seen, before) + partial
     sys.stdout.write(
         f"ended {ended} after {len(rows)} iterations and {rows[-1]['steps']} steps; kills {killer.kills}; restarts "
         f"{rows[-1]['restarts']}, redone {rows[-1]['redone']}, quarantined {rows[-1]['quarantined']}; iterations "
         f"{'each once' if iterations == list(range(1, len(rows) + 1)) else 'NOT each once'}\n"
-        f"success held out: {', '.join(measured[-5:])}\n"
+        f"success held out: {', '.join(measured[-5:])}; of the best checkpoint, which an export takes: {best}\n"
         f"memory in the second half: driver {slope(killer.memory, 1):+.1f} MB a minute, largest actor "
         f"{slope(killer.memory, 2):+.1f} MB a minute\n"
         f"left: {'; '.join(left) or 'nothing'}\n"

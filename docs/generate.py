@@ -21,14 +21,15 @@ RESULTS = """# Results
 `make results` plays 200 unseen episodes of every task with the policy that ships for it, at full difficulty, and writes
 this table. Episodes are seeded 1,000,000 to 1,000,199, which training never draws; intervals are Wilson's, at 95 %.
 `physai eval assets/policies/<task> --episodes 200` checks one: the same figures come out, with any number of workers.
+`physai train <task>` trains it again. Steps count the demonstrations; seconds were measured on two cores that did other
+work, too, and are less on a machine that does not.
 
 {table}
 
 ## Training seeds
 
 Policies that other seeds of the same configuration give, on the same 200 episodes, beside the ones that ship.
-`python docs/seeds.py <task> <seed>` trains and measures one, and adds its row. A second row of seed 0 is what the
-present revision gives where the policy that ships is from an earlier one, which rounds differently in training.
+`python docs/seeds.py <task> <seed>` trains and measures one, and adds its row.
 
 {seeds}
 """

@@ -148,14 +148,21 @@ class Builder:
                 shapeTypes=[bullet.GEOM_BOX] * len(solid), halfExtents=[box.half for box in solid],
                 collisionFramePositions=at, collisionFrameOrientations=turned, physicsClientId=self.client,
             )  # fmt: skip
-        if self.visual and (seen := [box for box in boxes if box.seen]):
-            at, turned = _frames(seen)
-            visual = bullet.createVisualShapeArray(
-                shapeTypes=[bullet.GEOM_BOX] * len(seen), halfExtents=[box.half for box in seen],
-                visualFramePositions=at, visualFrameOrientations=turned,
-                rgbaColors=[box.color or color for box in seen], physicsClientId=self.client,
-            )  # fmt: skip
+        if self.visual:
+            visual = self._looks([box for box in boxes if box.seen], color)
         return self._rigid(name, shape, visual, position, mass=mass, color=None, friction=friction, scenery=scenery)
+
+    def _looks(self, boxes: Sequence[Box], color: Vector) -> int:
+        """Makes one visual shape of boxes, and returns its number; -1 of none."""
+        if not boxes:
+            return -1
+        at, turned = _frames(boxes)
+        shape: int = bullet.createVisualShapeArray(
+            shapeTypes=[bullet.GEOM_BOX] * len(boxes), halfExtents=[box.half for box in boxes],
+            visualFramePositions=at, visualFrameOrientations=turned,
+            rgbaColors=[box.color or color for box in boxes], physicsClientId=self.client,
+        )  # fmt: skip
+        return shape
 
     def cylinder(
         self, name: str, radius: float, height: float, position: Vector = (0, 0, 0), *, mass: float = 0.0,

@@ -49,10 +49,16 @@ Value = TypeVar("Value")
 
 
 class Readings:
-    """What was read from the engine since the physics last moved, so that it can be forgotten when it moves."""
+    """What was read from the engine since the physics last moved, so that it can be forgotten when it moves.
+
+    Attributes:
+        made: where values are stored, and under which key.
+        shared: what functions of the scene made of them, by function.
+    """
 
     def __init__(self) -> None:
-        self.made: list[tuple[dict[Any, Any], Any]] = []  # where, and under which key
+        self.made: list[tuple[dict[Any, Any], Any]] = []
+        self.shared: dict[Any, Any] = {}
 
     def keep(self, where: dict[Any, Any], key: Any, value: Value) -> Value:
         """Stores a value under `key` until `forget`."""
@@ -65,6 +71,7 @@ class Readings:
         for where, key in self.made:
             del where[key]
         self.made.clear()
+        self.shared.clear()
 
 
 class reading(Generic[Value]):  # noqa: N801 (used like `property`)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from struct import Struct
 from typing import Any
 
 import gymnasium as gym
@@ -147,7 +148,8 @@ class TaskEnv(gym.Env[Any, NDArray[np.float32]]):
         self._small = [(term.function, size == 1) for term, _, size in terms if size <= SMALL]
         self._large = [(term.function, part) for term, part, size in terms if size > SMALL]
         places = [np.arange(part.start, part.stop) for _, part, size in terms if size <= SMALL]
-        self._small_places: Any = np.concatenate(places) if places and self._large else slice(None)
+        self._small_places = np.concatenate(places) if places and self._large else None
+        self._fill = Struct(f"{self.policy_spec.observation_size}d").pack_into  # half the time of an assignment
 
     def _check_observations(self) -> None:
         """Refuses a term whose function does not return what it declares.
@@ -302,8 +304,10 @@ class TaskEnv(gym.Env[Any, NDArray[np.float32]]):
                 row.append(function(scene))  # type: ignore[arg-type]
             else:
                 row.extend(function(scene))  # type: ignore[arg-type]
-        if row:
+        if self._small_places is not None:
             values[self._small_places] = row
+        elif row:
+            self._fill(values, 0, *row)
         for function, part in self._large:
             values[part] = function(scene)
         total = values.dot(self._ones)

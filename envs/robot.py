@@ -27,11 +27,15 @@ ASSETS = Path(str(files("physai_assets")))
 
 @dataclass(frozen=True)
 class Tool:
-    """What is mounted on the flange: a URDF and the tool centre point in the tool's base frame [m]."""
+    """What is mounted on the flange: a URDF and the tool centre point in the tool's base frame [m].
+
+    With `blocked` its joints do not move: they stay at zero, and cost nothing.
+    """
 
     urdf: str
     tip: Vector
     open_joints: tuple[float, ...] = ()
+    blocked: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,8 @@ def compose(model: RobotModel, *, visual: bool) -> Path:
     robot = parse(model.urdf)
     if model.tool is not None:
         tool = parse(model.tool.urdf)
+        for joint in tool.findall("joint") if model.tool.blocked else ():
+            joint.set("type", "fixed")
         last, base = robot.findall("link")[-1].get("name", ""), tool.findall("link")[0].get("name", "")
         robot.extend(tool)
         mount = ElementTree.SubElement(robot, "joint", name="flange", type="fixed")

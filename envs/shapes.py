@@ -52,7 +52,7 @@ def shapes(world: World) -> list[Shape]:
     """
     found = []
     for body in world.bodies.values():
-        for row in bullet.getVisualShapeData(body.id, world.client) or ():
+        for row in bullet.getVisualShapeData(body.id, physicsClientId=world.client) or ():
             kind, mesh = KINDS[row[2]], None
             if kind == "mesh":
                 mesh = read_obj(Path(row[4].decode())) if row[4] else body.mesh

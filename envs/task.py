@@ -48,7 +48,7 @@ class Scene:
         self.time_s = 0.0
         self.action: list[float] = []
         self.last_action: list[float] = []
-        self.shared: dict[Any, Any] = {}
+        self.shared = world.readings.shared
         self._bodies = world.bodies
 
     def __getitem__(self, name: str) -> Body:
@@ -69,8 +69,11 @@ def shared(function: Callable[[Scene], Computed]) -> Callable[[Scene], Computed]
 
     @wraps(function)
     def look(s: Scene) -> Computed:
-        value = s.shared.get(function)
-        return s.world.readings.keep(s.shared, function, function(s)) if value is None else value
+        computed = s.shared
+        if function in computed:
+            return computed[function]  # type: ignore[no-any-return]
+        value = computed[function] = function(s)
+        return value
 
     return look
 
@@ -128,11 +131,12 @@ class Randomize:
 
 @dataclass(frozen=True)
 class Metric:
-    """A figure of merit that evaluation reports, read when the episode ends."""
+    """A figure of merit that evaluation reports, read when the episode ends; `what` is for functions without words."""
 
     name: str
     function: Callable[[Scene], float]
     unit: str
+    what: str = ""
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,17 @@ import ctypes.util
 import math
 import os
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 from numpy.typing import NDArray
 
 from physai.errors import DisplayError
+from physai_envs.body import Body
+from physai_envs.building import Box
 from physai_envs.engine import (
     NO_ROTATION,
     STDERR,
@@ -87,6 +91,7 @@ class Window(World):
         self._points = self._label = -1
         self._distance, self._labelled = 1.0, ("", (0.0, 0.0, 0.0))
         self._panel: int | None = None
+        self._hung = False
         check_display()
         super().__init__(Physics(), visual=True)  # which matters not, since it is never stepped
 
@@ -108,6 +113,36 @@ class Window(World):
         self.pause_drawing()
         return client
 
+    def load(
+        self, name: str, urdf: Path, position: Sequence[float] = (0, 0, 0), *, fixed: bool, merge_fixed: bool = True
+    ) -> Body:
+        """Loads a URDF with a link for each colour, since Bullet's window draws a link in one; `merge_fixed` is not."""
+        with tempfile.NamedTemporaryFile("wb", suffix=".urdf") as file:
+            file.write(_apart(urdf))
+            file.flush()
+            return super().load(name, Path(file.name), position, fixed=fixed, merge_fixed=False)
+
+    def compound(
+        self, name: str, boxes: Sequence[Box], position: Vector = (0, 0, 0), *, mass: float = 0.0,
+        color: Vector = (0.7, 0.7, 0.7, 1.0), friction: float = 0.5, scenery: bool = False,
+    ) -> Body:  # fmt: skip
+        """Adds the looks of several boxes, with a link for each colour."""
+        alike: dict[Vector, list[Box]] = {}
+        for box in boxes:
+            if box.seen:
+                alike.setdefault(box.color or color, []).append(box)
+        base, *links = [self._looks(group, color) for group in alike.values()] or [-1]
+        count = len(links)
+        uid = bullet.createMultiBody(
+            baseVisualShapeIndex=base, basePosition=position, linkMasses=[0.0] * count,
+            linkCollisionShapeIndices=[-1] * count, linkVisualShapeIndices=links,
+            linkPositions=[(0, 0, 0)] * count, linkOrientations=[NO_ROTATION] * count,
+            linkInertialFramePositions=[(0, 0, 0)] * count, linkInertialFrameOrientations=[NO_ROTATION] * count,
+            linkParentIndices=[0] * count, linkJointTypes=[bullet.JOINT_FIXED] * count,
+            linkJointAxis=[(0, 0, 1)] * count, physicsClientId=self.client,
+        )  # fmt: skip
+        return self._add(name, uid, dynamic=mass > 0)
+
     @property
     def open(self) -> bool:
         """False once the person has closed it."""
@@ -120,7 +155,7 @@ class Window(World):
     def draw(self, light: Vector, across: float) -> None:
         """Draws from now on; `light` is the lamp, and shadows fall within `across` of the middle [m]."""
         for body in self.bodies.values():
-            for shape in bullet.getVisualShapeData(body.id, self.client) or ():
+            for shape in bullet.getVisualShapeData(body.id, physicsClientId=self.client) or ():
                 bullet.changeVisualShape(body.id, shape[1], specularColor=(0.1, 0.1, 0.1), physicsClientId=self.client)
         bullet.configureDebugVisualizer(lightPosition=light, physicsClientId=self.client)
         bullet.configureDebugVisualizer(
@@ -138,8 +173,9 @@ class Window(World):
                 self._poses[name] = state
                 bullet.resetBasePositionAndOrientation(twin.id, *state[0], self.client)
                 if state[1]:
+                    joints = [twin.joints[joint] for joint, index in body.joints.items() if index in body.movable]
                     bullet.resetJointStatesMultiDof(
-                        twin.id, twin.movable, [[q] for q in state[1]], physicsClientId=self.client
+                        twin.id, joints, [[q] for q in state[1]], physicsClientId=self.client
                     )
             for link, color in body.colors.items():
                 if twin.colors.get(link) != color and recoloured < RECOLOURED:
@@ -174,6 +210,7 @@ class Window(World):
         aside = distance * beside / self.height / (level or 1.0)
         middle = (target[0] + aside * y, target[1] - aside * x, target[2])
         self._distance = distance
+        self._hang(yaw, max(pitch, -89.9), distance, middle)  # first, since the next picture begins with the camera
         bullet.resetDebugVisualizerCamera(distance, yaw, max(pitch, -89.9), middle, physicsClientId=self.client)
 
     def points(self, places: Sequence[Vector], color: Vector, size: float = 3.0) -> None:
@@ -215,13 +252,17 @@ class Window(World):
             self._panel = bullet.createMultiBody(0, -1, shape, physicsClientId=self.client)
             bullet.changeVisualShape(self._panel, -1, textureUniqueId=self._texture, physicsClientId=self.client)
         bullet.changeTexture(self._texture, np.ascontiguousarray(picture).tobytes(), width, height, self.client)
-        self._panel_size = (width, height)
+        self._panel_size, self._hung = (width, height), True
 
     def hang_panel(self) -> None:
         """Keeps the panel in its corner, wherever the mouse took the camera."""
         seen = bullet.getDebugVisualizerCamera(physicsClientId=self.client)
-        wide, high, yaw, pitch, distance, target = seen[0], seen[1], seen[8], seen[9], seen[10], seen[11]
-        if self._panel is None or high == 0:  # before its first picture, Bullet does not know
+        self._hang(seen[8], seen[9], seen[10], seen[11])
+
+    def _hang(self, yaw: float, pitch: float, distance: float, target: Vector) -> None:
+        """Puts the panel where this camera sees it in its corner, if it is up [degrees, m]."""
+        wide, high = bullet.getDebugVisualizerCamera(physicsClientId=self.client)[:2]
+        if self._panel is None or not self._hung or high == 0:  # before its first picture, Bullet does not know
             return
         turned = quaternion_from_euler((math.radians(90.0 + pitch), 0.0, math.radians(yaw)))  # x right, y up
         eye = multiply(target, turned, (0.0, 0.0, distance), NO_ROTATION)[0]
@@ -233,7 +274,8 @@ class Window(World):
         bullet.resetBasePositionAndOrientation(self._panel, *place, self.client)
 
     def put_panel_away(self) -> None:
-        """Hides the panel until it is hung again."""
+        """Hides the panel until it is shown again."""
+        self._hung = False
         if self._panel is not None:
             bullet.resetBasePositionAndOrientation(self._panel, (0.0, 0.0, -100.0), NO_ROTATION, self.client)
 
@@ -244,3 +286,26 @@ class Window(World):
                 if bullet.isConnected(self.client):
                     bullet.disconnect(self.client)
             self.client = -1
+
+
+def _apart(urdf: Path) -> bytes:
+    """Returns a URDF in which every link has visual shapes of one material alone; the others are fixed to it."""
+    robot = ElementTree.parse(urdf).getroot()
+    for mesh in robot.iter("mesh"):
+        mesh.set("filename", str(urdf.parent / mesh.get("filename", "")))
+    for link in robot.findall("link"):
+        name, links = link.get("name", ""), {}
+        for shape in link.findall("visual"):
+            material = shape.find("material")
+            worn = b"" if material is None else ElementTree.tostring(material).strip()
+            if not links:
+                links[worn] = link
+            elif worn not in links:
+                links[worn] = ElementTree.SubElement(robot, "link", name=f"{name}, colour {len(links)}")
+                joint = ElementTree.SubElement(robot, "joint", name=links[worn].get("name", ""), type="fixed")
+                ElementTree.SubElement(joint, "parent", link=name)
+                ElementTree.SubElement(joint, "child", link=links[worn].get("name", ""))
+            if links[worn] is not link:
+                link.remove(shape)
+                links[worn].append(shape)
+    return ElementTree.tostring(robot)

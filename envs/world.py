@@ -59,6 +59,8 @@ class World(Builder):
         for i, body in enumerate(self.bodies.values()):
             if body.dynamic or body.movable:
                 bullet.resetBasePositionAndOrientation(body.id, (PARKING_M + 10.0 * i, 0, 0), NO_ROTATION, self.client)
+        if any([body.keep_awake() for body in self.bodies.values()]):
+            bullet.stepSimulation(self.client)  # contacts of those that slept are forgotten after a step awake
         bullet.performCollisionDetection(self.client)
         for body in self.bodies.values():
             body.go_home()

@@ -51,8 +51,10 @@ def overview(tasks: Iterable[Task], results: bool = False) -> Table:
     for task in tasks:
         rates = f"{task.control_hz:g} Hz", f"{task.episode_s:g} s"
         row = (slug(task), task.suite, task.robot.name, task.summary, *rates)
-        rows.append((*row, shipped_success(slug(task))) if results else row)
-    return Table("Tasks", (*head, "shipped policy") if results else head, tuple(rows))
+        record = _record(slug(task))
+        shipped = (shipped_success(slug(task)), effort(record.parent) if record.exists() else "")
+        rows.append((*row, *shipped) if results else row)
+    return Table("Tasks", (*head, "shipped policy", "its training") if results else head, tuple(rows))
 
 
 def terms(task: Task) -> tuple[Table, ...]:
@@ -69,7 +71,7 @@ def terms(task: Task) -> tuple[Table, ...]:
     )  # fmt: skip
     rewards = tuple((r.name, number(r.weight), span((r.low,), (r.high,)), _says(r.function)) for r in task.rewards)
     drawn = tuple((r.name, r.unit, span((r.low,), (r.high,))) for r in task.randomization)
-    metrics = tuple((m.name, m.unit, _says(m.function)) for m in task.metrics)
+    metrics = tuple((m.name, m.unit, m.what or _says(m.function)) for m in task.metrics)
     tables = (
         Table("Observations", ("name", "shape", "unit", "range", "frame", "noise, delay", "what"), observations),
         Table("Actions", ("name", "elements", "unit", "command range", "frame", "largest change a second"), actions),
@@ -201,21 +203,32 @@ def trained(run: Path) -> str:
     import yaml
 
     config = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    with (run / "progress.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    cores = json.loads((run / "versions.json").read_text(encoding="utf-8"))["hardware"]["cores"]
-    parts, seconds, steps = [], 0.0, 0
-    if warm := config["warm_start"]:
-        parts.append(f"DAgger from the scripted expert ({warm['rounds']} rounds of {warm['episodes']} episodes)")
-        if (run / "warm_start.json").exists():
-            took = json.loads((run / "warm_start.json").read_text(encoding="utf-8"))
-            seconds, steps = took["seconds"], took["steps"]
+    warm, name = config["warm_start"], config["algorithm"]["name"].upper()
+    shown = f"DAgger from the scripted expert ({warm['rounds']} rounds of {warm['episodes']} episodes)" if warm else ""
+    learnt = bool(_progress(run))
+    how = (
+        (f"{shown}, then {name}" if shown else f"{name} from scratch")
+        if learnt
+        else f"{shown}, after which it met the bar"
+    )
+    return f"{how}; {effort(run)}; seed {config['seed']}"
+
+
+def effort(run: Path) -> str:
+    """Returns in words the steps that a run took, those of its warm start included, and its seconds."""
+    rows, seconds, steps = _progress(run), 0.0, 0
+    if (run / "warm_start.json").exists():
+        took = json.loads((run / "warm_start.json").read_text(encoding="utf-8"))
+        seconds, steps = took["seconds"], took["steps"]
     if rows:
-        parts.append(config["algorithm"]["name"].upper())
         seconds, steps = seconds + sum(float(row["seconds"]) for row in rows), int(rows[-1]["steps"])
-    took_words = f"; {steps:,} steps, {seconds:.0f} s on {cores} cores" if steps else ""
-    bar = "" if rows else ", after which it met the bar"
-    return f"{', then '.join(parts)}{bar}{took_words}; seed {config['seed']}"
+    cores = json.loads((run / "versions.json").read_text(encoding="utf-8"))["hardware"]["cores"]
+    return f"{steps:,} steps, {seconds:.0f} s on {cores} cores"
+
+
+def _progress(run: Path) -> list[dict[str, str]]:
+    with (run / "progress.csv").open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def measured(task: Task) -> str:
@@ -263,12 +276,13 @@ def success(report: Mapping[str, Any]) -> str:
 def evaluation(report: Mapping[str, Any]) -> tuple[Table, ...]:
     """Returns an evaluation's JSON as tables for a person."""
     steps, timing = report["steps"], report["timing"]
+    workers = "1 worker" if timing["workers"] == 1 else f"{timing['workers']} workers"
     facts = (
         ("success", success(report)),
         ("return", f"{number(report['return']['mean'])} ± {number(report['return']['std'])}"),
         ("steps", f"{number(steps['mean'])} ({steps['min']:g} to {steps['max']:g})"),
         ("worst seeds", ", ".join(str(episode["seed"]) for episode in report["worst"])),
-        ("took", f"{timing['wall_s']:.1f} s with {timing['workers']} workers, {timing['steps_per_s']:.0f} steps/s"),
+        ("took", f"{timing['wall_s']:.1f} s with {workers}, {timing['steps_per_s']:.0f} steps/s"),
         ("again", report["command"]),
     )
     units = {"action_change": report["action_change"], "time_to_success_s": report["time_to_success_s"]}

@@ -42,7 +42,7 @@ class Toy(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 - as Gymnasium has it
 
     def __init__(self, render_mode: str | None = None, broken: bool = False) -> None:
-        self.render_mode, self._broken, self.closed = render_mode, broken, False
+        self.render_mode, self._broken = render_mode, broken
         self.observation_space = spaces.Box(-np.inf, np.inf, (3,), np.float32)
         self.action_space = spaces.Box(-1.0, 1.0, (3,), np.float32)
         self.policy_spec = replace(SPEC, task="EvaluationToyBroken-v0") if broken else SPEC
@@ -70,9 +70,6 @@ class Toy(gym.Env[NDArray[np.float32], NDArray[np.float32]]):
         picture = np.zeros((90, 160, 3), np.uint8)
         picture[:, : 10 * self._time, 0] = 255  # a red bar that grows with time
         return picture
-
-    def close(self) -> None:
-        self.closed = True
 
 
 class Seeing(Toy):

@@ -8,7 +8,7 @@ import pytest
 from physai.errors import AssetError, SimulationError
 from physai_envs.control import CompliantPull, EndEffectorTwist
 from physai_envs.robot import ASSETS, Robot
-from physai_envs.robots.panda import PANDA_GRIPPER, PANDA_PEG
+from physai_envs.robots.panda import PANDA_GRIPPER, PANDA_HAND, PANDA_PEG
 from physai_envs.sensors import ContactMeter
 from physai_envs.world import Physics, World
 
@@ -45,6 +45,19 @@ def test_home_pose_is_that_of_the_datasheet():
     assert robot.tip_position == pytest.approx((0.3069, 0.0, 0.4869), abs=1e-3)
     assert robot.tool_axis == pytest.approx((0, 0, -1), abs=1e-6)
     world.close()
+
+
+def test_blocked_fingers_weigh_what_they_did_and_are_no_joints():
+    worlds, (free, blocked) = zip(*(arm(model) for model in (PANDA_GRIPPER, PANDA_HAND)), strict=True)
+    assert len(free.body.movable) == 9
+    assert len(blocked.body.movable) == 7
+    assert blocked.tip_position == pytest.approx(free.tip_position, abs=1e-6)
+    masses = [
+        sum(robot.body.dynamics_info(link)[0] for link in range(len(robot.body.joints))) for robot in (free, blocked)
+    ]
+    assert masses[1] == pytest.approx(masses[0])
+    for world in worlds:
+        world.close()
 
 
 def test_tip_follows_the_commanded_velocity():

@@ -20,13 +20,13 @@ from webdriver import SPACE, Browser, browser
 
 from physai.errors import ConfigError, TaskError
 from physai.evaluate.episodes import play
-from physai.view.capture import capture
+from physai.view.capture import Scenery, capture
 from physai.view.page import page
 from physai.view.record import record
 from physai.view.serve import PageServer
 from physai.view.stage import Stage
 from physai_envs import registry
-from physai_envs.shapes import read_obj
+from physai_envs.shapes import frame, read_obj, shapes
 
 MAIN = "from physai.cli import main; main()"
 SEED = 1_000_000
@@ -64,13 +64,21 @@ def test_the_page_asks_for_nothing_and_shows_what_was_recorded(reach: Path, tmp_
 def test_recording_changes_nothing_and_tells_the_truth() -> None:
     with Stage("reach") as stage:
         alone = play(stage.env, stage.actor, SEED)
+        scenery = Scenery(stage)
         recording = json.loads(json.dumps(capture(stage, [SEED])))
+        end = np.array([frame(link) for link in scenery.links], np.float32)
+        stage.reset(SEED)
+        start = np.array([frame(link) for link in scenery.links], np.float32)
     (episode,) = recording["episodes"]
     assert (episode["return"], episode["steps"], episode["successAt"]) == (
         alone.episode_return, alone.steps, alone.success_at,
     )  # fmt: skip
     poses = numbers(episode["poses"]).reshape(alone.steps + 1, len(episode["moving"]), 7)
     assert np.allclose(np.linalg.norm(poses[..., 3:], axis=2), 1.0, atol=1e-5)
+    for row, now in ((poses[0], start), (poses[-1], end)):
+        whole = numbers(episode["still"]).reshape(-1, 7).copy()
+        whole[episode["moving"]] = row
+        assert np.array_equal(whole, now), "everything is where it was"
     assert numbers(episode["rewards"]).sum() == pytest.approx(alone.episode_return, rel=1e-4)
 
 
@@ -79,6 +87,7 @@ def test_every_task_can_be_recorded(task: str) -> None:
     with Stage(task) as stage:
         recording = capture(stage, [SEED], max_steps=3)
         text = page(recording)
+    assert "1" not in {*recording["metrics"].values(), *(term["unit"] for term in recording["observations"])}
     kinds = {shape["kind"] for shape in recording["shapes"]}
     assert kinds <= {"box", "sphere", "cylinder", "capsule", "plane", "mesh"}
     assert all("points" in shape for shape in recording["shapes"] if shape["kind"] == "mesh")
@@ -203,6 +212,16 @@ def test_a_task_of_others_is_refused(tmp_path: Path) -> None:
 def test_a_page_has_one_camera(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="one camera"):
         record("reach", tmp_path / "x.html", cameras=("top", "side"))
+
+
+def test_the_shapes_of_a_second_world_are_its_own() -> None:
+    def looks(stage: Stage) -> list[object]:
+        return [(shape.kind, shape.size, shape.color) for shape in shapes(stage.ours().scene.world)]
+
+    with Stage("amr_navigation"), Stage("reach") as second:
+        beside = looks(second)
+    with Stage("reach") as alone:
+        assert beside == looks(alone)
 
 
 def test_a_mesh_of_polygons_becomes_triangles(tmp_path: Path) -> None:

@@ -185,6 +185,19 @@ def test_the_newest_run_is_the_default(physai: Call, evaluated: list[str], tmp_p
     assert json.loads((newest / "evaluation.json").read_text())["episodes"] == 10
 
 
+def test_what_is_recorded_in_a_run_is_in_its_report(
+    physai: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run, told = make_run(tmp_path, "reach", "new", age_s=1), []
+    monkeypatch.setattr("physai.view.record.record", lambda source, out, **_: out)
+    monkeypatch.setattr("physai.train.run_report.refreshed", lambda run: told.append(run) or "")
+    assert physai("view", str(run)).out.strip() == str(run / "rollout.mp4")
+    assert physai("view", str(run), "--record", str(run / "rollout.html")).code == 0
+    assert told == [run, run]
+    assert physai("view", str(run), "--record", "elsewhere.mp4").code == 0
+    assert len(told) == 2
+
+
 def test_without_any_run_a_name_is_asked_for(physai: Call) -> None:
     refused(physai("eval"), "no run in runs/")
 

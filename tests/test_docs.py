@@ -112,6 +112,8 @@ def test_the_generator_writes_every_task_and_notices_a_change(generate: ModuleTy
         for term in (*task.observations, *task.rewards):
             named = term.function.__name__ != "<lambda>"
             assert term.function.__doc__ or not named, f"{task.id}: {term.name} has no docstring to print"
+        for metric in task.metrics:
+            assert metric.what or metric.function.__doc__, f"{task.id}: nothing says what {metric.name} is"
 
     (tmp_path / "docs" / "tasks" / "reach.md").write_text("by hand")
     (tmp_path / "docs" / "tasks" / "gone.md").write_text("a task that is no more")

@@ -9,16 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
 from evaluation_policies import one_sentence, save_bundle, save_zip, untrained
-from evaluation_toys import BROKEN, BROKEN_SEED, CHOICE, SPEC, STEPS, TASK, Toy
+from evaluation_toys import BROKEN, BROKEN_SEED, CHOICE, SPEC, STEPS, TASK
 from numpy.typing import NDArray
 
 from physai.errors import ConfigError, PhysaiError, SimulationError, StorageError
 from physai.evaluate import Report, evaluate
-from physai.evaluate.episodes import EpisodeRecord, play, run_episodes
+from physai.evaluate.episodes import Actor, EpisodeRecord, play
 from physai.evaluate.evaluation import first_seed
 from physai.evaluate.gate import Gate
 from physai.evaluate.progress import Meter
@@ -43,8 +42,10 @@ class Alternating:
         return np.full((1, self.spec.action_size), self.high * ((self.calls + 1) % 2), dtype=np.float32)
 
 
-def toy() -> gym.Env[Any, Any]:
-    return registry.make(TASK)
+def played(actor: Actor, seeds: range) -> list[EpisodeRecord]:
+    """Episodes of the toy, in this process."""
+    env = registry.make(TASK)
+    return [play(env, actor, seed) for seed in seeds]
 
 
 def report(records: list[EpisodeRecord], **changes: Any) -> Report:
@@ -57,7 +58,7 @@ def report(records: list[EpisodeRecord], **changes: Any) -> Report:
 
 @pytest.fixture(scope="module")
 def records() -> list[EpisodeRecord]:
-    return run_episodes(toy, Alternating(), range(1_000_000, 1_000_010))
+    return played(Alternating(), range(1_000_000, 1_000_010))
 
 
 def test_an_episode_is_counted_right(records: list[EpisodeRecord]) -> None:
@@ -115,7 +116,7 @@ def test_the_report_is_written_whole_or_not_at_all(
 def test_workers_play_what_one_process_plays(tmp_path: Path) -> None:
     path = save_zip(tmp_path)
     result = evaluate(path, task=TASK, episodes=9, seed=3, workers=2, progress=False)
-    here = run_episodes(toy, load_policy(path, TASK), range(1_300_000, 1_300_009))
+    here = played(load_policy(path, TASK), range(1_300_000, 1_300_009))
     assert [without_times(record) for record in result.records] == [without_times(record) for record in here]
     assert result.to_dict()["seeds"] == {"evaluation": 3, "start": 1_300_000, "count": 9}
     assert result.successes == 5
@@ -153,14 +154,7 @@ def test_a_broken_episode_is_named_by_its_seed(tmp_path: Path) -> None:
 
 def test_an_action_that_is_no_number_is_named_by_its_seed() -> None:
     with pytest.raises(SimulationError, match=r"an action of the policy is not finite .* seed 17, step 0"):
-        run_episodes(toy, Alternating(high=float("nan")), [17])
-
-
-def test_the_environment_is_closed_also_after_a_failure() -> None:
-    env = Toy(broken=True)
-    with pytest.raises(SimulationError):
-        run_episodes(lambda: env, Alternating(), [BROKEN_SEED])
-    assert env.closed
+        played(Alternating(high=float("nan")), range(17, 18))
 
 
 @pytest.mark.parametrize(
@@ -212,6 +206,14 @@ def test_a_meter_speaks_while_the_job_is_busy(
         meter.advance(2, "busy")
         time.sleep(0.3)
     assert "frames: 2 of 3 busy\n" in capsys.readouterr().err
+    with Meter("loading", None) as meter:
+        time.sleep(0.3)
+        meter.advance(0, "waiting for a checkpoint")
+        time.sleep(0.3)
+        meter.advance(7, "seed 3")
+        time.sleep(0.3)
+    lines = capsys.readouterr().err.splitlines()
+    assert list(dict.fromkeys(lines)) == ["loading", "loading: waiting for a checkpoint", "loading: 7 seed 3"]
     with Meter("frames", 3, shown=False):
         time.sleep(0.15)
     assert capsys.readouterr().err == ""

@@ -87,6 +87,24 @@ def test_an_episode_that_hangs_is_stopped_and_the_others_are_kept(bundle: Path) 
     assert found.exit_code == 2
 
 
+def test_an_episode_that_hangs_is_stopped_although_somebody_always_has_an_answer(bundle: Path) -> None:
+    """The slower side here is who asks: whenever it does, the other worker has finished another episode."""
+    plays = [Play(seed) for seed in (CRASHES, *range(1_000_100, 1_000_400))]
+    with Crew(Job(str(bundle), None, HANGING, load_bundle(bundle).digest), 2, 2.0) as crew:
+        asked, before = [], 0.0
+        for play, _ in crew.play(plays):
+            asked.append(play.seed)
+            if play.seed == CRASHES:
+                break
+            busy = next(worker for worker in crew._workers if worker.ready and Play(CRASHES) not in worker.told)
+            assert busy.since >= before, "each episode has the whole time for itself"
+            assert not busy.told or busy.seat.pipe.poll(60.0)
+            before = time.monotonic()
+            time.sleep(0.02)
+    assert asked[-1] == CRASHES
+    assert len(asked) < 200, "not only when there was nothing else to hear"
+
+
 def test_an_episode_whose_process_was_killed_from_outside_is_played_again(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,8 +120,8 @@ def test_a_worker_that_is_dead_before_it_is_told_is_replaced(bundle: Path) -> No
     with Crew(Job(str(bundle), None, TASK, load_bundle(bundle).digest), 1, 600.0) as crew:
         playing = crew.play([Play(seed) for seed in range(1_000_000, 1_000_004)])
         outcomes = [next(playing)[1]]
-        crew._workers[0].process.kill()
-        crew._workers[0].process.join()
+        crew._workers[0].seat.process.kill()
+        crew._workers[0].seat.process.join()
         outcomes += [outcome for _, outcome in playing]
     assert sorted(outcome.seed for outcome in outcomes) == list(range(1_000_000, 1_000_004))
     assert all(isinstance(outcome, EpisodeRecord) for outcome in outcomes)

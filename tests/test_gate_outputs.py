@@ -69,6 +69,7 @@ def test_every_file_of_a_pass(physai: Call, validator: Draft202012Validator, tmp
     suite = junit(tmp_path / "a.xml")
     assert (suite.tests, suite.failures, suite.errors) == (2, 0, 0)
     assert "passed, success 50.0%" in (tmp_path / "a.md").read_text()
+    assert "s with 1 worker, of which" in (tmp_path / "a.md").read_text()
     assert not list(tmp_path.glob("*.journal*")), "it is not needed any more"
 
 

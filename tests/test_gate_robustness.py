@@ -179,5 +179,9 @@ def test_every_grid_can_be_drawn(sizes: tuple[int, ...]) -> None:
     before = [{"old": 0.25} for _ in points]
     for old in ((), before):
         assert charts.png(charts.heat_map(found, old)).startswith(b"\x89PNG")
+    if len(sizes) > 1:
+        same = charts.heat_map(found, [{"old": point["success"]["rate"]} for point in points])
+        (_, change) = (axes.images[0] for axes in same.axes if axes.images)
+        assert change.get_clim() == (-0.05, 0.05), "no difference is white, with a scale that says so"
     shown = charts.heat_map(found).axes[0]
     assert shown.get_xlabel() == ("axis0 [m]" if len(sizes) == 1 else "axis1 [m]")

@@ -27,7 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "physai.deploy",
     ),
     (" ".join(f"physai_envs.{name}" for name in ("robot", "control", "sensors", "task", "parts", "robots")),),
-    ("physai_envs.terms physai_envs.env",),
+    ("physai_envs.terms physai_envs.handles physai_envs.env",),
     ("physai_envs.home", "physai_envs.assembly", "physai_envs.mobility"),
     ("physai_envs physai_envs.registry",),
     ("physai.policy physai.evaluate physai.demos physai.view physai.export", "physai.catalog", "physai.twin"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import queue
 import re
 import signal
 import socket
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +25,7 @@ from webdriver import SPACE, UP_ARROW, Browser, browser
 from physai.errors import SimulationError
 from physai.view.feed import Archive, Feed
 from physai.view.live import Live, key_code
-from physai.view.serve import LARGEST_ORDER, PageServer
+from physai.view.serve import LARGEST_ORDER, WATCHERS, PageServer
 from physai.view.stage import Stage
 
 # a shell that starts tests in the background has SIGINT ignored, which is inherited
@@ -57,9 +59,25 @@ def test_a_slow_reader_is_told_the_newest_and_never_waited_for() -> None:
     assert next(listening) == [("begin", "1"), ("frame", "9999")]
     feed.tell("begin", 2)
     assert next(listening) == [("begin", "2")]
+    feed.tell("frame", 0)
+    feed.tell("begin", 3)
+    assert next(listening) == [("frame", "0"), ("begin", "3")], "in the order in which it was told"
     assert next(listening) == [], "nothing new"
     feed.end()
     assert list(listening) == [[]]
+
+
+def test_who_waits_is_told_at_once() -> None:
+    feed, heard = Feed(), queue.Queue[list[tuple[str, str]]]()
+    reader = threading.Thread(target=lambda: [heard.put(news) for news in feed.listen(600.0)], daemon=True)
+    reader.start()
+    time.sleep(0.2)
+    feed.tell("frame", 1)
+    assert heard.get(timeout=60.0) == [("frame", "1")]
+    feed.end()
+    assert heard.get(timeout=60.0) == []
+    reader.join(60.0)
+    assert not reader.is_alive()
 
 
 def test_the_archive_keeps_the_newest_within_its_bounds() -> None:
@@ -178,6 +196,33 @@ def test_a_browser_that_does_not_read_delays_nobody(live: Live) -> None:
         live.feed.end()
 
 
+def test_a_browser_that_is_gone_gives_its_seat_back(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("physai.view.serve.HEARTBEAT_S", 0.05)
+
+    def seat() -> tuple[socket.socket, bytes]:
+        connection = socket.create_connection(("127.0.0.1", server.server_port), timeout=60.0)
+        connection.sendall(f"GET /{server.token}/events HTTP/1.0\r\n\r\n".encode())
+        return connection, connection.recv(12)[-3:]
+
+    with PageServer("127.0.0.1", 0) as server, server.answering():
+        server.live = live
+        seats = [seat() for _ in range(WATCHERS)]
+        assert {status for _, status in seats} == {b"200"}
+        heard = b""
+        while b"\n:\n\n" not in heard:  # as long as nothing happens, so that everybody between knows of it
+            heard += seats[0][0].recv(1000)
+        refused, status = seat()
+        assert status == b"503", "no more than it has threads for"
+        for connection in (refused, *(connection for connection, _ in seats)):
+            connection.close()
+        end, status = time.monotonic() + 60.0, b""
+        while status != b"200" and time.monotonic() < end:
+            connection, status = seat()
+            connection.close()
+        assert status == b"200"
+        live.feed.end()
+
+
 @contextmanager
 def session(*arguments: str) -> Iterator[str]:
     """Runs `physai view ... --browser`, gives its address, and ends it as a person does."""
@@ -251,3 +296,10 @@ def test_episodes_that_ended_are_compared_with_the_one_that_runs(tmp_path: Path)
         before = person.run(height)
         person.hold(UP_ARROW, 0.6)
         assert person.run(height) != before
+        assert person.run("return document.querySelector('a[download]').href") == f"{address}recording.html"
+        with urllib.request.urlopen(f"{address}recording.html", timeout=60.0) as saved:
+            (tmp_path / "saved.html").write_bytes(saved.read())
+        person.open((tmp_path / "saved.html").as_uri())
+        assert f"seed {FIRST}" in person.text(".caption:not([hidden])")
+        assert drawn(person) > 0.2
+        assert person.run("return document.querySelectorAll('#episodes input').length") >= 2

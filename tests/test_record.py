@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import imageio_ffmpeg
 import numpy as np
 import pytest
-from evaluation_policies import save_bundle, save_zip
+from evaluation_policies import save_bundle, save_run, save_zip
 from evaluation_toys import BROKEN, STEPS, TASK
 from numpy.typing import NDArray
 from PIL import Image
 
 from physai.errors import CheckpointError, ConfigError, PhysaiError, TaskError
+from physai.policy import load_policy
 from physai.view.pick import Pick, picked
 from physai.view.record import record
 from physai.view.stage import Stage
@@ -143,6 +145,15 @@ def test_the_best_the_worst_and_random_episodes_are_picked(tmp_path: Path, monke
     record(source, tmp_path / "film.mp4", width=64, height=64, pick=Pick.best)
     assert captions[-1].endswith("success")
     assert not captions[-1].endswith("no success")
+    captions.clear()
+    run = save_run(tmp_path / "run")
+    rows = [{"seed": 1_000_000 + i, "success": i != 7, "episode_return": float(-abs(i - 31))} for i in range(40)]
+    told = {"policy": {"sha256": load_policy(run).digest}, "seeds": {"start": 1_000_000, "count": 40}, "records": rows}
+    (run / "evaluation.json").write_text(json.dumps(told))
+    for pick, seed in ((Pick.best, 1_000_031), (Pick.worst, 1_000_007)):
+        record(run, tmp_path / "film.mp4", width=64, height=64, pick=pick)
+        assert f"{pick.value} of 40" in captions[-1]
+        assert f"seed {seed}" in captions[-1]
     with Stage("amr_navigation", visual=False) as stage:
         worst, words = picked(Pick.worst, stage, "amr_navigation", 2, 0)
         assert len(set(worst)) == 2

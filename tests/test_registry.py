@@ -38,6 +38,12 @@ def test_slugs():
     assert [registry.slug(i) for i in ids] == ["amr_navigation", "peg_insertion", "pendulum", "some_env"]
 
 
+def test_nothing_stands_between_a_task_and_its_steps():
+    env = registry.make("reach")
+    assert env.unwrapped is env
+    env.close()
+
+
 def test_foreign_environments_get_a_spec_from_their_spaces():
     env = registry.make("Pendulum-v1")
     spec = registry.policy_spec(env)

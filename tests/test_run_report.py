@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import re
 import shutil
 from pathlib import Path
 
@@ -45,6 +47,17 @@ def test_the_page_shows_its_curves_and_asks_for_nothing(tmp_path: Path) -> None:
         picture = chromium.screenshot(tmp_path, page, width).astype(int)
         near = (np.abs(picture - BLUE).sum(axis=2) < 30).sum()
         assert near > 300, f"no curves at {width} pixels: {near} blue ones"
+
+
+def test_a_recording_is_an_attachment(tmp_path: Path) -> None:
+    run = copied(tmp_path, "one")
+    (run / "rollout.html").write_text("<html>a scene</html>")
+    dom, asked = chromium.requests(tmp_path, Path(run_report.write([run])))
+    assert asked == []
+    (kept,) = re.findall(r'<a download="rollout.html" href="data:text/html;base64,([\w+/=]+)"', dom)
+    assert base64.b64decode(kept) == b"<html>a scene</html>"
+    (run / "rollout.html").write_bytes(b"x" * (run_report.LARGEST_FILM + 1))
+    assert "rollout.html is too large to be in here" in Path(run_report.write([run])).read_text()
 
 
 def test_a_page_that_asks_for_something_is_noticed(tmp_path: Path) -> None:

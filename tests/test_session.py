@@ -160,6 +160,11 @@ def test_forces_rays_and_goals_are_found_where_a_task_has_them() -> None:
         scene = stage.declared.scene
         assert len(overlay.rays(scene)) > 20 * overlay.DOTS_A_RAY
         assert overlay.goal(scene) == (*scene.memory.goal, 0.0)
+        while not stage.ended:
+            stage.step()
+        told = {row.left: row.right for row in overlay.lines(stage, overlay.Facts("AMR"))}
+        assert float(told["spl"]) == pytest.approx(stage.info["metrics"]["spl"], abs=1e-3)
+        assert told["path length"].endswith(" m")
 
 
 @pytest.mark.parametrize("task", [registry.slug(task.full_id) for task in registry.tasks()])

@@ -1,10 +1,12 @@
 """The policies that ship: one for every task, trained by the shipped configuration, as good as its record says."""
 
 import json
+import re
 
 import pytest
 import yaml
 
+from physai import catalog
 from physai.config import RunConfig
 from physai.deploy.bundle import load_bundle
 from physai.evaluate import evaluate
@@ -36,11 +38,21 @@ def test_it_was_trained_by_the_configuration_that_ships_and_nothing_else(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_its_record_tells_steps_wall_time_and_seed_and_how_it_was_started(name):
+    record = shipped_policy(name) / "evidence"
+    told = catalog.trained(record)
+    assert re.search(r"; [1-9][0-9,]* steps, [1-9][0-9]* s on 2 cores; seed 0$", told), told
+    warm = yaml.safe_load((record / "config.yaml").read_text())["warm_start"]
+    assert told.startswith("DAgger from the scripted expert" if warm else "PPO from scratch")
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_first_episodes_of_its_record_come_out_again(name):
     record = json.loads((shipped_policy(name) / "evidence" / "evaluation.json").read_text())
     assert record["episodes"] >= 200
     assert record["seeds"]["start"] == 1_000_000
-    assert record["source"] == f"assets/policies/{name}"  # the command that it names is one that anybody can type
+    command = f"physai eval assets/policies/{name} --episodes 200 --seed 0 --difficulty 1"
+    assert record["command"] == command  # which anybody can type
     report = evaluate(shipped_policy(name), episodes=20, workers=1, progress=False)
     failed = {row["seed"] for row in record["worst"] if not row["success"]}
     again = {episode.seed for episode in report.records if not episode.success}

@@ -35,11 +35,13 @@ def test_watching_step_by_step_is_evaluating(tmp_path: Path) -> None:
     assert np.array_equal(np.array(seen), np.array(rows))
     assert (stage.steps, stage.total, stage.success) == (record.steps, record.episode_return, record.success)
     assert stage.time_s == record.steps / 20.0
+    assert stage.told_time(30) == "1.5 of at most 5 s"
 
 
 def test_somebody_else_may_act(tmp_path: Path) -> None:
     with Stage(save_bundle(tmp_path / "bundle")) as stage:
         assert stage.declared is None
+        assert stage.told_time(30) == "3.0 s"
         stage.reset(4)
         before = stage.observation.copy()
         stage.step(np.array([1.0, 0.0, 0.0]))

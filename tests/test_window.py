@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,13 @@ from displays import Display, display
 from numpy.typing import NDArray
 
 from physai.view.overlay import BACK, GOOD, WIDTH
-from physai_envs.window import PANEL_MARGIN
+from physai_envs import registry
+from physai_envs.engine import bullet, multiply
+from physai_envs.robot import Robot
+from physai_envs.shapes import Link, frame, shapes
+from physai_envs.task import Scene
+from physai_envs.window import PANEL_MARGIN, Window
+from physai_envs.world import Vector, World
 
 pytestmark = pytest.mark.xdist_group("screen")  # drawn in software: one at a time
 PHYSAI = str(Path(sys.executable).parent / "physai")
@@ -105,6 +112,16 @@ def test_a_person_moves_the_arm(screen: Display) -> None:
         screen.wait_for(lambda picture: differs(before, picture, SCENE), "an arm elsewhere")
 
 
+def test_the_panel_goes_where_the_camera_goes(screen: Display) -> None:
+    """Bullet draws in a thread of its own, between any two orders."""
+    with window(screen, "amr_navigation", "--camera", "follow"):
+        seen = []
+        for _ in range(20):
+            seen.append(panel_there(screen.picture()))
+            time.sleep(0.1)
+    assert sum(seen) >= 14
+
+
 def test_closing_the_window_ends_the_command(screen: Display) -> None:
     process = subprocess.Popen([PHYSAI, "view", "vacuum_coverage", "--gui"], env=screen.environment)
     try:
@@ -141,3 +158,38 @@ def test_what_cannot_be_shown_is_said_before_a_window_opens(screen: Display, arg
     assert done.returncode == 2
     [sentence] = done.stderr.splitlines()
     assert said in sentence
+
+
+def test_the_window_shows_what_the_world_shows_with_a_link_for_each_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bullet's window draws a link in one colour, whatever its shapes have."""
+    monkeypatch.setattr("physai_envs.window.check_display", lambda: None)
+    monkeypatch.setattr(Window, "_connect", lambda self: bullet.connect(bullet.DIRECT))
+    for task in registry.tasks():
+        env = registry.make(task.id, visual=True)
+        env.reset(seed=1_000_000)
+        for _ in range(3):
+            env.step(env.action_space.sample())
+        world, window = env.unwrapped.scene.world, Window()
+        task.build(Scene(window, Robot(window, task.robot)))
+        window.copy(world)
+        window.touch()
+        shown, meant = drawn(window), drawn(world)
+        assert shown.keys() == meant.keys(), task.id
+        for looks in meant:
+            assert np.allclose(sorted(shown[looks]), sorted(meant[looks]), atol=1e-5), (task.id, looks)
+        worn: dict[Link, set[Vector]] = {}
+        for shape in shapes(window):
+            worn.setdefault(shape.link, set()).add(shape.color)
+        assert all(len(colors) == 1 for colors in worn.values()), task.id
+        window.close()
+        env.close()
+
+
+def drawn(world: World) -> dict[tuple[str, Vector, Vector], list[list[float]]]:
+    """Where the shapes of each kind, size and colour are in the world."""
+    found: dict[tuple[str, Vector, Vector], list[list[float]]] = {}
+    for shape in shapes(world):
+        place = frame(shape.link)
+        position, _ = multiply(place[:3], place[3:], shape.position, shape.orientation)
+        found.setdefault((shape.kind, shape.size, shape.color), []).append([round(x, 6) for x in position])
+    return found

@@ -327,11 +327,18 @@ TASK = Task(
         Randomize("camera_y", -0.002, 0.002, "m", lambda s, value: setattr(s.memory, "camera_y", value)),
     ),
     metrics=(
-        Metric("sorted_share", lambda s: census(s)[0] / PARTS, "1"),
-        Metric("wrong", lambda s: census(s)[1], "1"),
-        Metric("missed", lambda s: census(s)[2], "1"),
-        Metric("lost", lambda s: census(s)[3], "1"),
-        Metric("parts_per_minute", lambda s: 60.0 * census(s)[0] / s.time_s, "1/min"),
+        Metric(
+            "sorted_share",
+            lambda s: census(s)[0] / PARTS,
+            "1",
+            "Share of the parts that are in the bins of their classes.",
+        ),
+        Metric("wrong", lambda s: census(s)[1], "1", "Parts in a bin of another class."),
+        Metric("missed", lambda s: census(s)[2], "1", "Parts that rode past, into the tray at the end."),
+        Metric("lost", lambda s: census(s)[3], "1", "Parts on the ground."),
+        Metric(
+            "parts_per_minute", lambda s: 60.0 * census(s)[0] / s.time_s, "1/min", "Parts sorted in a minute: the takt."
+        ),
     ),
     process=process,
     build=build,

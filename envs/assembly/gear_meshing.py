@@ -231,7 +231,7 @@ TASK = Task(
     metrics=(
         Metric("peak_force", peak_force, "N"),
         Metric("overlap", overlap, "1"),
-        Metric("phase_error", lambda s: abs(phase(s)), "rad"),
+        Metric("phase_error", lambda s: abs(phase(s)), "rad", "How far the teeth are from the middle of the gaps."),
     ),
     build=build,
     reset=reset,

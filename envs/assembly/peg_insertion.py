@@ -183,7 +183,12 @@ TASK = Task(
         *SKEWS,
     ),
     metrics=(
-        Metric("peak_force", lambda s: s.sensors["contact"].peak, "N"),
+        Metric(
+            "peak_force",
+            lambda s: s.sensors["contact"].peak,
+            "N",
+            "Largest force between peg and fixture in a physics step.",
+        ),
         Metric("depth", depth, "m"),
     ),
     build=build,

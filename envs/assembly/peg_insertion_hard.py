@@ -140,7 +140,12 @@ TASK = Task(
         *peg.SKEWS,
     ),
     metrics=(
-        Metric("peak_force", lambda s: s.sensors["contact"].peak, "N"),
+        Metric(
+            "peak_force",
+            lambda s: s.sensors["contact"].peak,
+            "N",
+            "Largest force between peg and fixture in a physics step.",
+        ),
         Metric("depth", peg.depth, "m"),
         Metric("angle", angle, "rad"),
     ),

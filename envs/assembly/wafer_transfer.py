@@ -343,8 +343,10 @@ TASK = Task(
     metrics=(
         Metric("slip", slip, "m"),
         Metric("placement_error", placement_error, "m"),
-        Metric("takt", lambda s: s.time_s, "s"),
-        Metric("peak_acceleration", lambda s: s.robot.drive.peak_acceleration, "m/s2"),
+        Metric("takt", lambda s: s.time_s, "s", "From the start to the end."),
+        Metric(
+            "peak_acceleration", lambda s: s.robot.drive.peak_acceleration, "m/s2", "Largest acceleration of the fork."
+        ),
     ),
     process=process,
     build=build,

@@ -233,12 +233,29 @@ TASK = Task(
         Randomize("mismatch", -0.001, 0.001, "m", lambda s, value: setattr(s.memory, "mismatch", value)),
     ),
     metrics=(
-        Metric("lateral_rms", lambda s: s.sensors["log"].lateral_rms, "m"),
-        Metric("lateral_max", lambda s: s.sensors["log"].lateral_max, "m"),
-        Metric("standoff_rms", lambda s: s.sensors["log"].standoff_rms, "m"),
-        Metric("angle_max", lambda s: s.sensors["log"].angle_max, "rad"),
-        Metric("speed_rms", lambda s: s.sensors["log"].speed_rms, "1"),
-        Metric("welded_length", lambda s: min(max(s.robot.tip_position[1], ENDS[0]), ENDS[1]) - ENDS[0], "m"),
+        Metric(
+            "lateral_rms",
+            lambda s: s.sensors["log"].lateral_rms,
+            "m",
+            "Distance to the seam, root mean square over its length.",
+        ),
+        Metric("lateral_max", lambda s: s.sensors["log"].lateral_max, "m", "The largest distance to the seam."),
+        Metric(
+            "standoff_rms", lambda s: s.sensors["log"].standoff_rms, "m", "Error of the stand-off, root mean square."
+        ),
+        Metric("angle_max", lambda s: s.sensors["log"].angle_max, "rad", "Largest angle between torch and normal."),
+        Metric(
+            "speed_rms",
+            lambda s: s.sensors["log"].speed_rms,
+            "1",
+            "Error of the travel speed as a share of it, root mean square.",
+        ),
+        Metric(
+            "welded_length",
+            lambda s: min(max(s.robot.tip_position[1], ENDS[0]), ENDS[1]) - ENDS[0],
+            "m",
+            "Length of the seam that is welded.",
+        ),
     ),
     build=build,
     reset=reset,

@@ -11,7 +11,6 @@ from physai_envs.control.term import Controller
 from physai_envs.robot import Robot
 
 GRIP_GAIN_HZ = 10.0  # 1/s, how fast fingers return to where the command wants them
-PRESS_SPEED = 0.3  # m/s, told to blocked fingers; Bullet loses a contact for a step now and then: no faster than needed
 
 
 @dataclass(frozen=True)
@@ -25,12 +24,16 @@ class GripperSpeed:
         speed: of each finger [m/s].
         force: with which each finger presses [N].
         lead: how far the held position may run ahead of a finger that is blocked [m].
+        press_speed: told to blocked fingers [m/s]. In every solver iteration a velocity motor adds at most mass x speed
+            to its impulse, so force / (physics rate x iterations x mass of a finger) is what it takes to press with
+            the force. Not much more: Bullet loses a contact for a step now and then, and so fast fingers go on then.
     """
 
     fingers: tuple[str, str] = ("finger_left", "finger_right")
     speed: float = 0.05
     force: float = 20.0
     lead: float = 0.004
+    press_speed: float = 0.3
     name: str = "gripper"
 
     def spec(self) -> ActionSpec:
@@ -43,14 +46,11 @@ class GripperSpeed:
 
 
 class _GripperController:
-    """Velocity motors, told to go much faster than they can once a finger is blocked.
-
-    In every solver iteration a velocity motor adds at most mass x speed to its impulse, so fingers that are told to
-    close at 5 cm/s press with a fraction of their force; at `PRESS_SPEED` they press with all of it.
-    """
+    """Velocity motors, told to go faster than they can once a finger is blocked."""
 
     def __init__(self, robot: Robot, period_s: float, law: GripperSpeed) -> None:
-        self.body, self.period_s, self.lead, self.force = robot.body, period_s, law.lead, [law.force] * 2
+        self.body, self.period_s, self.force = robot.body, period_s, [law.force] * 2
+        self.lead, self.press_speed = law.lead, law.press_speed
         self.fingers = [robot.body.joints[name] for name in law.fingers]
         self.columns = [robot.body.movable.index(finger) for finger in self.fingers]
         self.ahead, self.position = 0.0, 0.0  # m: of the held position before the fingers; of the fingers, a step ago
@@ -71,7 +71,7 @@ class _GripperController:
             ahead = 0.0
         target = speed + GRIP_GAIN_HZ * ahead
         if abs(ahead) > 0.5 * self.lead:
-            target = math.copysign(PRESS_SPEED, ahead)
+            target = math.copysign(self.press_speed, ahead)
         self.ahead = min(max(ahead + speed * self.period_s, -self.lead), self.lead)
         self.position = position
         self.body.drive_velocity(self.fingers, [target, target], self.force)

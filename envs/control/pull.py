@@ -66,7 +66,7 @@ class _ImpedanceController:
     """Within a control step the Jacobian is constant (the tip moves millimetres), so the law is one matrix product.
 
     It runs in every physics step, so it is written for speed: `_state` (positions, velocities, 1) times `_gain` are the
-    torques, and numbers get into it one by one, which is faster than to make an array of them.
+    torques, and numbers get into it one by one through `_slots`, which is faster than to make an array of them.
     """
 
     def __init__(self, robot: Robot, law: CompliantPull) -> None:
@@ -79,6 +79,7 @@ class _ImpedanceController:
         self._laws = -np.array(([of_position], [of_velocity]))
         n = self._joints = len(robot.joints)
         self._state = np.ones(2 * n + 1)
+        self._slots = memoryview(self._state)  # type: ignore[arg-type]
         self._gain = np.zeros((2 * n + 1, n))
         self._gains = self._gain[: 2 * n]  # of position, and below of velocity, both symmetric
         self._velocity_diagonal = self._gains[n:].reshape(-1)[:: n + 1]
@@ -101,7 +102,8 @@ class _ImpedanceController:
         weighted.dot(jacobian, out=self._gains)
         self._velocity_diagonal -= self._joint_damping
         n = self._joints
-        self._gain[-1] = -(weighted[:n].dot(error) + self._gains[:n].dot(robot.joint_positions))
+        self._state[:n] = robot.joint_positions
+        self._gain[-1] = -(weighted[:n].dot(error) + self._gains[:n].dot(self._state[:n]))
         if robot.motor_strength != 1.0:
             self._gain *= robot.motor_strength
 
@@ -111,10 +113,10 @@ class _ImpedanceController:
         return now[1] * then[2] - now[2] * then[1], now[2] * then[0] - now[0] * then[2]
 
     def before_physics_step(self) -> None:
-        state, n = self._state, self._joints
-        for i, joint in enumerate(self._body.samples[-1][self._columns]):
-            state[i], state[n + i] = joint[0], joint[1]
-        torques = state.dot(self._gain).tolist()
+        slots, n = self._slots, self._joints
+        for i, (position, velocity, _, _) in enumerate(self._body.samples[-1][self._columns]):
+            slots[i], slots[n + i] = position, velocity
+        torques = self._state.dot(self._gain).tolist()
         if max(torques) > self._least_effort or min(torques) < -self._least_effort:
             torques = [min(max(torque, -most), most) for torque, most in zip(torques, self.robot.effort, strict=True)]
         self._body.apply_torques(self._motors, torques)

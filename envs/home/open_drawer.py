@@ -212,9 +212,14 @@ TASK = Task(
     ),
     metrics=(
         Metric("opening", opening, "m"),
-        Metric("slip", lambda s: s.memory.slip, "m"),
+        Metric(
+            "slip",
+            lambda s: s.memory.slip,
+            "m",
+            "How far the handle has moved between the fingers since it was gripped.",
+        ),
         Metric("peak_force", peak_force, "N"),
-        Metric("time", lambda s: s.time_s, "s"),
+        Metric("time", lambda s: s.time_s, "s", "From the start to the end."),
     ),
     process=process,
     build=build,

@@ -1,8 +1,8 @@
 """Reach: bring the tip of the arm to a point.
 
 Goal      tip within 1 cm of the goal, held for 0.2 s.
-Start     arm at home; the goal anywhere in a box of 0.3 x 0.5 x 0.4 m in front of it, seen by a camera with noise of
-          1 mm and a constant error of up to 2 mm along each axis; commands up to 0.05 s late.
+Start     arm at home, fingers closed for good; the goal anywhere in a box of 0.3 x 0.5 x 0.4 m in front of it, seen by
+          a camera with noise of 1 mm and a constant error of up to 2 mm along each axis; commands up to 0.05 s late.
 Ends      success; 5 s (truncated).
 Reward    nearness on two scales less the cost of time, and a small cost of jerky actions.
 Sources   box: inside the reach of 0.855 m (Franka Emika, Panda datasheet); `tolerance`: arXiv:1801.00690.
@@ -18,7 +18,7 @@ from physai_envs.control import EndEffectorTwist
 from physai_envs.engine import Physics, Vector
 from physai_envs.geometry import distance, subtract
 from physai_envs.parts.table import add_table
-from physai_envs.robots.panda import PANDA_GRIPPER
+from physai_envs.robots.panda import PANDA_HAND
 from physai_envs.task import Camera, Goal, Metric, Observation, Randomize, Reward, Scene, Task, shared
 
 WITHIN = 0.01  # m, the accuracy that counts as reached
@@ -103,7 +103,7 @@ TASK = Task(
     id="Reach-v0",
     suite="home",
     summary="bring the tip of the arm to a point within 1 cm",
-    robot=PANDA_GRIPPER,
+    robot=PANDA_HAND,
     control_hz=20,
     physics=Physics(hz=120, solver_iterations=10, contact_threshold=0.02),  # nothing is touched or held
     episode_s=5.0,
@@ -138,5 +138,5 @@ TASK = Task(
     failure=never,
     expert=expert,
     solved_at=0.99,
-    camera=Camera(eye=(1.3, 0.85, 0.85), target=(0.32, 0.0, 0.33), field_of_view_deg=38.0),
+    camera=Camera(eye=(1.85, 0.6, 0.95), target=(0.3, 0.0, 0.37), field_of_view_deg=34.0),
 )

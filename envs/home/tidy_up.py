@@ -28,7 +28,7 @@ from physai_envs.task import Camera, Metric, Observation, Randomize, Reward, Sce
 from physai_envs.world import Physics, Vector, quaternion_from_euler
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Thing:
     """What lies on the table.
 
@@ -85,6 +85,8 @@ def build(s: Scene) -> None:
     s.world.box("brick", half=BRICK_HALF, mass=0.1, color=(0.75, 0.2, 0.2, 1.0))
     can = s.world.cylinder("can", CAN_RADIUS, 2 * CAN.height, mass=0.1, color=(0.3, 0.62, 0.3, 1.0))
     can.set_dynamics(rollingFriction=ROLLING, spinningFriction=ROLLING)
+    for thing in THINGS:
+        s[thing.name].let_sleep()
     BIN.add(s.world, "bin")
 
 
@@ -123,18 +125,30 @@ def from_bin(s: Scene) -> dict[Thing, Vector]:
 
 
 @shared
+def tip_distance(s: Scene) -> dict[Thing, float]:
+    """Distance from the tip to the centre of each thing [m]."""
+    return {thing: norm(way) for thing, way in from_tip(s).items()}
+
+
+@shared
+def over_bin(s: Scene) -> list[Thing]:
+    """What is between the walls of the bin or above, held or not."""
+    return [thing for thing, offset in from_bin(s).items() if BIN.over(offset)]
+
+
+@shared
 def waiting(s: Scene) -> list[Thing]:
     """What is not yet left in the bin, the nearest to the tip first, as a camera tells."""
-    there, gone = from_tip(s), from_bin(s)
-    left = [thing for thing in THINGS if not (BIN.holds(gone[thing]) and norm(there[thing]) > LEFT)]
-    return sorted(left, key=lambda thing: norm(there[thing]))
+    away, gone = tip_distance(s), from_bin(s)
+    left = [thing for thing in THINGS if away[thing] <= LEFT or not BIN.holds(gone[thing])]
+    return sorted(left, key=away.__getitem__)
 
 
 @shared
 def target(s: Scene) -> Thing:
     """What is to be put away next; when nothing is left, what was put away last."""
-    there = from_tip(s)
-    return waiting(s)[0] if waiting(s) else min(THINGS, key=lambda thing: norm(there[thing]))
+    left = waiting(s)
+    return left[0] if left else min(THINGS, key=tip_distance(s).__getitem__)
 
 
 def number_waiting(s: Scene) -> float:
@@ -144,7 +158,8 @@ def number_waiting(s: Scene) -> float:
 
 def kind(s: Scene) -> Vector:
     """1 for the class of the target among cube, brick and can, (3,)."""
-    return tuple([float(thing is target(s)) for thing in THINGS])
+    wanted = target(s)
+    return tuple([float(thing is wanted) for thing in THINGS])
 
 
 def seen(s: Scene, to_body: Vector) -> Vector:
@@ -204,13 +219,13 @@ def ramp(x: float, low: float, high: float) -> float:
 
 def mean_of_things(s: Scene, value: Callable[[Scene, Thing], float]) -> float:
     """Mean over the things, where one over the bin counts as 1."""
-    gone = from_bin(s)
-    return sum([1.0 if BIN.over(gone[thing]) else value(s, thing) for thing in THINGS]) / len(THINGS)
+    done = over_bin(s)
+    return sum([1.0 if thing in done else value(s, thing) for thing in THINGS]) / len(THINGS)
 
 
 def near(s: Scene) -> float:
     """1 at a thing, 0.1 at 40 cm; 1 for one over the bin; mean of the three."""
-    return mean_of_things(s, lambda s, thing: terms.tolerance(norm(from_tip(s)[thing]), 0.0, 0.0, MARGIN))
+    return mean_of_things(s, lambda s, thing: terms.tolerance(tip_distance(s)[thing], 0.0, 0.0, MARGIN))
 
 
 def gripped(s: Scene) -> float:
@@ -317,7 +332,11 @@ TASK = Task(
         Randomize("camera_x", -0.002, 0.002, "m", lambda s, value: setattr(s.memory, "camera_x", value)),
         Randomize("camera_y", -0.002, 0.002, "m", lambda s, value: setattr(s.memory, "camera_y", value)),
     ),
-    metrics=(Metric("in_bin", lambda s: sum(BIN.holds(v) for v in from_bin(s).values()), "things"),),
+    metrics=(
+        Metric(
+            "in_bin", lambda s: sum(BIN.holds(v) for v in from_bin(s).values()), "things", "Things that lie in the bin."
+        ),
+    ),
     build=build,
     reset=reset,
     success=tidy,

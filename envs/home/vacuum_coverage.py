@@ -212,9 +212,9 @@ TASK = Task(
     metrics=(
         Metric("coverage", coverage, "1"),
         Metric("overlap", overlap, "1"),
-        Metric("distance", lambda s: s.memory.odometry.distance, "m"),
-        Metric("bumps", lambda s: s.sensors["bumper"].bumps, "1"),
-        Metric("time", lambda s: s.time_s, "s"),
+        Metric("distance", lambda s: s.memory.odometry.distance, "m", "Way that the robot went."),
+        Metric("bumps", lambda s: s.sensors["bumper"].bumps, "1", "Touches of the bumper."),
+        Metric("time", lambda s: s.time_s, "s", "From the start to the end."),
     ),
     process=process,
     build=build,

@@ -255,9 +255,9 @@ TASK = Task(
         Randomize("friction", 0.5, 1.0, "1", set_friction),
     ),
     metrics=(
-        Metric("roll_rms", lambda s: math.degrees(rms(s, 0)), "deg"),
-        Metric("pitch_rms", lambda s: math.degrees(rms(s, 1)), "deg"),
-        Metric("largest_tilt", lambda s: math.degrees(s.memory.worst), "deg"),
+        Metric("roll_rms", lambda s: math.degrees(rms(s, 0)), "deg", "Roll, root mean square."),
+        Metric("pitch_rms", lambda s: math.degrees(rms(s, 1)), "deg", "Pitch, root mean square."),
+        Metric("largest_tilt", lambda s: math.degrees(s.memory.worst), "deg", "Largest tilt of the deck."),
         Metric("speed_error", speed_error, "1"),
         Metric("cost_of_transport", cost_of_transport, "1"),
     ),

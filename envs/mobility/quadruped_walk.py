@@ -251,8 +251,18 @@ TASK = Task(
     ),
     metrics=(
         Metric("velocity_error", velocity_error, "m/s"),
-        Metric("turning_error", lambda s: s.memory.turn_error / max(s.memory.steps, 1), "rad/s"),
-        Metric("tilt_rms", lambda s: math.degrees(math.sqrt(s.memory.squares / max(s.memory.steps, 1))), "deg"),
+        Metric(
+            "turning_error",
+            lambda s: s.memory.turn_error / max(s.memory.steps, 1),
+            "rad/s",
+            "Mean error of the yaw rate.",
+        ),
+        Metric(
+            "tilt_rms",
+            lambda s: math.degrees(math.sqrt(s.memory.squares / max(s.memory.steps, 1))),
+            "deg",
+            "Roll and pitch, root mean square.",
+        ),
         Metric("cost_of_transport", cost_of_transport, "1"),
         Metric("fell", fall, "1"),
     ),

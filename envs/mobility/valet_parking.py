@@ -322,10 +322,12 @@ TASK = Task(
         Randomize("slope", -0.15, 0.15, "m/s2", set_motion("slope")),
     ),
     metrics=(
-        Metric("final_position_error", lambda s: now(s).distance, "m"),
+        Metric(
+            "final_position_error", lambda s: now(s).distance, "m", "Distance from the middle of the bay at the end."
+        ),
         Metric("final_heading_error", heading_error, "rad"),
         Metric("min_clearance", least_clearance, "m"),
-        Metric("gear_changes", lambda s: s.memory.gears, "1"),
+        Metric("gear_changes", lambda s: s.memory.gears, "1", "How often it changed between forward and reverse."),
     ),
     process=process,
     build=build,

@@ -17,6 +17,7 @@ GRIPPER = Tool("tools/gripper.urdf", tip=(0.0, 0.0, 0.1034), open_joints=(0.04, 
 PEG = Tool("tools/peg.urdf", tip=(0.0, 0.0, 0.1679))  # m, centre of the peg's end face
 
 PANDA_GRIPPER = PANDA.with_tool(GRIPPER)
+PANDA_HAND = PANDA.with_tool(replace(GRIPPER, open_joints=(), blocked=True))  # its fingers stay closed
 PANDA_PEG = PANDA.with_tool(PEG, wrench=True)
 
 TORCH = Tool("tools/torch.urdf", tip=(0.0, 0.0, 0.29))  # m, end of the wire: where the arc meets the work

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from physai.cli.find import newest_run, run_folder
-from physai.cli.policies import Seed, TaskOption
+from physai.cli.policies import Seed, TaskOption, refresh
 from physai.cli.show import show
 from physai.errors import ConfigError, PhysaiError
 
 if TYPE_CHECKING:
     from physai.evaluate import Report
     from physai.evaluate.gate import Gate
+    from physai.evaluate.workers import Host
 
 DEFAULT_JSON = "evaluation.json"  # in the run that is evaluated
 File = typer.Option(metavar="FILE")
@@ -46,6 +49,7 @@ def evaluate(
     episodes: Annotated[int, typer.Option(min=1, help="Number of episodes.")] = 200,
     seed: Seed = 0,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; default: one a core.")] = None,
+    address: Annotated[str | None, typer.Option(help="Play on this Ray cluster: auto or host:port.")] = None,
     difficulty: Annotated[float, typer.Option(min=0.0, max=1.0, help="Of every episode.")] = 1.0,
     min_success: Annotated[float | None, typer.Option(min=0.0, max=1.0, help="Exit 1 below this success rate.")] = None,
     max_collision: Annotated[
@@ -103,36 +107,37 @@ def evaluate(
     _check(wanted, chosen, out, heat_map)
     reports: list[Report] = []
     broken: dict[str, str] = {}
-    for index, source in enumerate(chosen):
-        kept = None if out in (None, "-") else f"{out}.{index}" if len(chosen) > 1 else out
-        try:
-            reports.append(_one(source, wanted, kept))
-        except PhysaiError as error:
-            if len(chosen) == 1 and not (junit or markdown or html or json_out):
-                raise
-            broken[source] = str(error)
-            typer.echo(f"error: {error}", err=True)
-            continue
-        if json_out != "-":
-            _tell(reports[-1])
+    with _hosted(address) as wanted.settings["host"]:
+        for index, source in enumerate(chosen):
+            kept = None if out in (None, "-") else f"{out}.{index}" if len(chosen) > 1 else out
+            try:
+                reports.append(_one(source, wanted, kept))
+            except PhysaiError as error:
+                if len(chosen) == 1 and not (junit or markdown or html or json_out):
+                    raise
+                broken[source] = str(error)
+                typer.echo(f"error: {error}", err=True)
+                continue
+            if json_out != "-":
+                _tell(reports[-1])
     write(reports, broken, json=out, junit=junit, markdown=markdown, html=html, heat_map=heat_map)
     if run is not None and reports and json_out is None:
-        _refresh(run)
+        refresh(run)
     code = max([report.exit_code for report in reports] + [2 if broken else 0])
     if code:
         raise typer.Exit(code)
 
 
-def _refresh(run: Path) -> None:
-    """Writes the run's own report anew, where what it is drawn with is installed."""
-    from importlib.util import find_spec
-
-    if find_spec("ray") is None:  # of [train]; a robot's or a CI's [eval] has no runs
+@contextmanager
+def _hosted(address: str | None) -> Iterator[Host | None]:
+    """Gives where the episodes are played: a cluster, or None for this machine."""
+    if address is None:
+        yield None
         return
-    from physai.train.run_report import refreshed
+    from physai.train.evaluators import evaluators
 
-    if note := refreshed(run):
-        typer.echo(note, err=True)
+    with evaluators(address) as host:
+        yield host
 
 
 def _check(wanted: Wanted, sources: list[str], out: str | None, heat_map: Path | None) -> None:

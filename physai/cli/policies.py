@@ -75,10 +75,25 @@ def view(
             host, port, say=typer.echo,
         )  # fmt: skip
         return
-    out = record or (run_folder(chosen) or Path()) / "rollout.mp4"
+    of_run = run_folder(chosen)
+    out = record or (of_run or Path()) / "rollout.mp4"
     typer.echo(
         run_recording(
             chosen, out, task=task, episodes=episodes or 1, seed=seed, width=width, height=height, cameras=cameras,
             pick=pick_of(pick),
         )
     )  # fmt: skip
+    if of_run is not None and out.parent == of_run:
+        refresh(of_run)
+
+
+def refresh(run: Path) -> None:
+    """Writes the run's own report anew, where what it is drawn with is installed."""
+    from importlib.util import find_spec
+
+    if find_spec("ray") is None:  # of [train]; a robot's or a CI's [eval] has no runs
+        return
+    from physai.train.run_report import refreshed
+
+    if note := refreshed(run):
+        typer.echo(note, err=True)

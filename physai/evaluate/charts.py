@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MOST_HISTOGRAMS = 6
 DPI = 110
+LEAST_SPAN = 0.05  # of the colours of differences, so that rounding does not look like one
 BAR, LINE = "#4477aa", "#cc3311"  # of Tol's colour-blind safe schemes
 
 
@@ -113,7 +114,7 @@ def _map(
     rate: bool | None,
 ) -> None:
     axes = picture.add_subplot(*place)
-    largest = max(float(np.nanmax(np.abs(values))), 1e-9) if np.isfinite(values).any() else 1.0
+    largest = max(float(np.nanmax(np.abs(values))), LEAST_SPAN) if np.isfinite(values).any() else 1.0
     limits = {True: (0.0, 1.0), False: (None, None), None: (-largest, largest)}[rate]
     image = axes.imshow(
         values,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any, Protocol
@@ -69,37 +69,6 @@ class EpisodeFailure:
     seed: int
     error: str
     point: int = -1
-
-
-def run_episodes(
-    env_factory: Callable[[], gym.Env[Any, Any]],
-    policy: Actor,
-    seeds: Iterable[int],
-    options: Mapping[str, Any] | None = None,
-    on_episode: Callable[[EpisodeRecord], None] | None = None,
-) -> list[EpisodeRecord]:
-    """Plays one episode for each seed in one environment, in this process.
-
-    Args:
-        env_factory: makes the environment, which is closed afterwards.
-        policy: asked with one observation at a time.
-        seeds: which episodes.
-        options: passed to every reset.
-        on_episode: called with each record as it is made.
-
-    Raises:
-        SimulationError: if an observation, an action or a reward is not finite; names the seed.
-    """
-    env = env_factory()
-    records = []
-    try:
-        for seed in seeds:
-            records.append(play(env, policy, seed, options))
-            if on_episode is not None:
-                on_episode(records[-1])
-    finally:
-        env.close()
-    return records
 
 
 def play(

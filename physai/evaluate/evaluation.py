@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from physai.evaluate.perturb import Grid
 from physai.evaluate.progress import Meter
 from physai.evaluate.provenance import physics_digest
 from physai.evaluate.report import Report, Stopped
-from physai.evaluate.workers import Crew, Job, Outcome, Play
+from physai.evaluate.words import counted
+from physai.evaluate.workers import Crew, Host, Job, Outcome, Play, Processes
 from physai.policy import BundlePolicy, Policy
 from physai.spec import PolicySpec
 from physai_envs import registry
@@ -48,6 +49,7 @@ def evaluate(
     journal: str | Path | None = None,
     resume: bool = False,
     timeout_s: float | None = None,
+    host: Host | None = None,
 ) -> Report:
     """Plays unseen episodes with a policy, and reports. An episode that cannot be played is in the report, too.
 
@@ -56,7 +58,7 @@ def evaluate(
         task: needed where the source does not name it; else one with the same observations and actions.
         episodes: how many; episode i is played with environment seed 1,000,000 + 100,000 `seed` + i.
         seed: of the evaluation; from 1,000,000 up it is the environment seed of the first episode.
-        workers: processes; None means one for each core that this process may use.
+        workers: processes; None means as many as `host` has room for.
         difficulty: of every episode, in [0, 1]; for tasks of ours.
         progress: show it on stderr.
         gate: what the policy has to meet; looked at before anything is played, and in the report.
@@ -67,6 +69,7 @@ def evaluate(
         resume: go on with the episodes that are in the journal.
         timeout_s: how long an episode may take before it counts as one that hangs; None: a minute more than ten times
             its length, or ten minutes where that is not declared.
+        host: where the workers are; None: processes of this machine, one for each core that this process may use.
 
     Raises:
         ConfigError: if a number is out of range, or the gate asks for something that the task does not have.
@@ -75,7 +78,7 @@ def evaluate(
         PhysaiError: whatever `load_policy` raises.
     """
     started = time.perf_counter()
-    gate = gate or Gate()
+    gate, host = gate or Gate(), host or Processes()
     first = first_seed(seed, episodes)
     if workers is not None and workers < 1:
         raise ConfigError(f"workers is {workers}; it must be at least 1")
@@ -97,9 +100,10 @@ def evaluate(
         }  # fmt: skip
         with Journal(None if journal is None else Path(journal), identity, resume=resume) as kept:
             job = Job(policy.source, loaded.trained_for, loaded.task, policy.digest)
-            count = min(workers or len(os.sched_getaffinity(0)), len(plays))
+            count = min(workers or host.room(), len(plays))
             tally = _Tally(plays[:episodes], stop, rules=len(gate.rules) + (gate.max_collision is not None))
-            spent = _play_all(job, plays, count, timeout_s or _timeout(spec), tally, kept, meter)
+            crew = partial(Crew, job, count, timeout_s or _timeout(spec), host)
+            spent = _play_all(crew, plays, count, tally, kept, meter)
     report = Report(
         source=str(policy_source), task=task, spec=spec, policy=_describe(policy), records=tally.records,
         seed=seed, first_seed=first, difficulty=level, timing=_timing(started, count, tally, spent),
@@ -230,8 +234,8 @@ class _Tally:
         """Says how it goes."""
         known = [o.success for o in self.outcomes.values() if isinstance(o, EpisodeRecord) and o.success is not None]
         failed = sum(isinstance(outcome, EpisodeFailure) for outcome in self.outcomes.values())
-        success = f"success {sum(known) / len(known):.1%}" if known else ""
-        return f"{success} ({failed} could not be played)" if failed else success
+        told = [f"success {sum(known) / len(known):.1%}"] if known else []
+        return " ".join(told + [f"({failed} could not be played)"] * bool(failed))
 
 
 @dataclass(frozen=True)
@@ -244,7 +248,7 @@ class _Spent:
 
 
 def _play_all(
-    job: Job, plays: list[Play], workers: int, timeout_s: float, tally: _Tally, journal: Journal, meter: Meter
+    hire: Callable[[], Crew], plays: list[Play], workers: int, tally: _Tally, journal: Journal, meter: Meter
 ) -> _Spent:
     for play in plays:
         if (play.point, play.seed) in journal.finished:
@@ -253,8 +257,8 @@ def _play_all(
     waiting = [play for play in plays if play not in tally.outcomes]
     if tally.stopped or not waiting:
         return _Spent(time.perf_counter(), 0.0, resumed)
-    meter.advance(resumed, f"starting {workers} workers")
-    with Crew(job, workers, timeout_s) as crew:
+    meter.advance(resumed, f"starting {counted(workers, 'worker')}")
+    with hire() as crew:
         for play, outcome in crew.play(waiting):
             if isinstance(outcome, EpisodeRecord):
                 journal.add(play.point, outcome)

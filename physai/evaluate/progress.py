@@ -7,7 +7,7 @@ import threading
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 LINE_EVERY_S = 2.0
 
@@ -28,10 +28,10 @@ class Meter:
         self._speaker: threading.Thread | None = None
         self._ended = threading.Event()
         if shown and sys.stderr.isatty():
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            words = TextColumn("{task.fields[note]}")
+            columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+            words = TextColumn("{task.fields[words]}")
             self._bar = Progress(*columns, words, console=Console(stderr=True), transient=True)
-            self._row = self._bar.add_task(what, total=total, note="")
+            self._row = self._bar.add_task(what, total=total, words=self.words)
         elif shown:
             self._speaker = threading.Thread(target=self._speak, daemon=True)
 
@@ -54,10 +54,15 @@ class Meter:
         self.done += steps
         self.note = self.note if note is None else note
         if self._bar is not None:
-            self._bar.update(self._row, completed=self.done, total=self.total, note=self.note)
+            self._bar.update(self._row, completed=self.done, total=self.total, words=self.words)
+
+    @property
+    def words(self) -> str:
+        """How far it is and what goes on; no count of a job that has none."""
+        counted = "" if self.total is None else f"{self.done} of {self.total}"
+        return f"{counted or self.done or ''} {self.note}".strip()
 
     def _speak(self) -> None:
         while not self._ended.wait(LINE_EVERY_S):
-            of_total = "" if self.total is None else f" of {self.total}"
-            sys.stderr.write(f"{self.what}: {self.done}{of_total} {self.note}".rstrip() + "\n")
+            sys.stderr.write(": ".join(filter(None, (self.what, self.words))) + "\n")
             sys.stderr.flush()

@@ -186,20 +186,10 @@ class Report:
         return {"seed": failure.seed, "error": failure.error, "at": at}
 
     def _replay(self, seed: int) -> str:
-        words = ["physai", "view", self.source, *self._named(), "--seed", str(seed)]
-        if self.difficulty not in (None, 1.0):  # which is what a view shows
-            words = [
-                "physai",
-                "eval",
-                self.source,
-                *self._named(),
-                "--episodes",
-                "1",
-                "--seed",
-                str(seed),
-                *self._level(),
-            ]
-        return shlex.join(words)
+        named = [self.source, *self._named()]
+        if self.difficulty in (None, 1.0):  # which is what a view shows
+            return shlex.join(["physai", "view", *named, "--seed", str(seed)])
+        return shlex.join(["physai", "eval", *named, "--episodes", "1", "--seed", str(seed), *self._level()])
 
     def _command(self) -> str:
         episodes = len(self.records) if self.planned is None else self.planned

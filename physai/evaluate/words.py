@@ -32,6 +32,11 @@ def rate(success: Mapping[str, Any]) -> str:
     return f"{success['rate']:.1%} ({low:.1%} to {high:.1%})"
 
 
+def counted(count: int, what: str) -> str:
+    """Returns a number of things, such as ``2 workers``."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def headline(document: Document) -> str:
     """Returns the verdict in one line."""
     what = SIGNS[document["verdict"]]
@@ -118,7 +123,7 @@ def sentences(document: Document) -> list[str]:
         told.append(f"Worst corner: {at(corner['at'])}, success {rate(corner['success'])}.")
     timing = document["timing"]
     told.append(
-        f"Took {timing['wall_s']:.1f} s with {timing['workers']} workers"
+        f"Took {timing['wall_s']:.1f} s with {counted(timing['workers'], 'worker')}"
         + (f", of which {timing['start_s']:.1f} s to start." if "start_s" in timing else ".")
     )
     return told

@@ -1,8 +1,9 @@
-"""Plays episodes in other processes, each the same wherever it is played; one that takes down its process is named."""
+"""Plays episodes in other processes, here or on a cluster; one that takes down its process, or hangs, is named."""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 import sys
 import time
@@ -12,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium as gym
 
@@ -23,7 +24,6 @@ from physai_envs import registry
 
 AHEAD = 2  # episodes that a worker has been told, so that it need not wait for the next
 TRIES = 2  # of an episode that takes down its process: the first time, somebody else may have killed it
-STOP_S = 5.0  # how long a worker may take to end
 START_LIMIT_S = 600.0  # for libraries, policy and environment, from a slow disk on a busy machine
 
 
@@ -55,32 +55,74 @@ class Play:
 Outcome = EpisodeRecord | EpisodeFailure
 
 
+class Seat(Protocol):
+    """One worker, as the crew sees it."""
+
+    def tell(self, play: Play) -> None:
+        """Asks for an episode; episodes are played in the order in which they are asked for."""
+        ...
+
+    def hear(self) -> Any:
+        """Returns the next answer: None or a PhysaiError after loading, then (outcome, CPU time [s]) of each episode.
+
+        Raises:
+            EOFError: if the worker has died.
+        """
+        ...
+
+    def answered(self) -> bool:
+        """Whether there is something to hear."""
+        ...
+
+    def end(self) -> None:
+        """Ends the worker, whatever it does."""
+        ...
+
+    def ended(self) -> str:
+        """Says how the worker died."""
+        ...
+
+
+class Host(Protocol):
+    """Where workers are."""
+
+    def room(self) -> int:
+        """How many workers there is room for."""
+        ...
+
+    def hire(self, job: Job) -> Seat:
+        """Starts a worker."""
+        ...
+
+    def wait(self, seats: Sequence[Seat], patience_s: float | None) -> None:
+        """Returns when one of them has answered, or after `patience_s`; None waits for ever."""
+        ...
+
+
 @dataclass
 class _Worker:
-    process: BaseProcess
-    pipe: Connection
+    seat: Seat
     told: deque[Play] = field(default_factory=deque)
     ready: bool = False
     since: float = field(default_factory=time.monotonic)  # it does what it does now
 
 
 class Crew:
-    """Worker processes that play episodes with one policy; used as a context manager.
+    """Workers that play episodes with one policy; used as a context manager.
 
     Args:
         job: what they load.
         workers: how many.
         limit_s: how long an episode may take; one that takes longer hangs, and its worker is replaced.
+        host: where they are; None: processes of this machine.
 
     Attributes:
         ready_at: when the first worker had loaded everything, on `time.perf_counter`'s clock; None before.
         cpu_s: CPU time that the workers have spent on episodes [s].
     """
 
-    def __init__(self, job: Job, workers: int, limit_s: float) -> None:
-        # New interpreters, not forks: a fork copies the simulator's and torch's threads and locks in whatever state.
-        self._context = multiprocessing.get_context("spawn")
-        self.job, self.cpu_s, self._limit_s = job, 0.0, limit_s
+    def __init__(self, job: Job, workers: int, limit_s: float, host: Host | None = None) -> None:
+        self.job, self.cpu_s, self._limit_s, self._host = job, 0.0, limit_s, host or Processes()
         self.ready_at: float | None = None
         self._deaths: dict[Play, int] = {}
         self._workers = [self._start() for _ in range(workers)]
@@ -90,20 +132,10 @@ class Crew:
 
     def __exit__(self, *_: object) -> None:
         for worker in self._workers:
-            worker.process.terminate()
-        for worker in self._workers:
-            worker.process.join(STOP_S)
-            if worker.process.is_alive():
-                worker.process.kill()
-                worker.process.join()
-            worker.pipe.close()
+            worker.seat.end()
 
     def _start(self) -> _Worker:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_work, args=(theirs, self.job), daemon=True)
-        process.start()
-        theirs.close()
-        return _Worker(process, ours)
+        return _Worker(self._host.hire(self.job))
 
     def play(self, plays: Sequence[Play]) -> Iterator[tuple[Play, Outcome]]:
         """Plays all episodes, the first first, and yields each as it ends; who stops asking stops the playing.
@@ -119,16 +151,14 @@ class Crew:
                     if not worker.told:
                         worker.since = time.monotonic()
                     worker.told.append(waiting.popleft())
-                    with suppress(OSError):  # it has just died, which the pipe says below
-                        worker.pipe.send(worker.told[-1])
-            ready = wait([worker.pipe for worker in self._workers], self._patience())
-            for index in range(0 if ready else len(self._workers)):
-                if self._left(self._workers[index]) <= 0.0:
-                    open_ -= 1
-                    yield self._hung(index, waiting)
-            for pipe in ready:
-                index = next(i for i, worker in enumerate(self._workers) if worker.pipe is pipe)
-                found = self._hear(index, waiting)
+                    worker.seat.tell(worker.told[-1])
+            self._host.wait([worker.seat for worker in self._workers], self._patience())
+            for index, worker in enumerate(self._workers):
+                found = None
+                if worker.seat.answered():
+                    found = self._hear(index, waiting)
+                elif self._left(worker) <= 0.0:
+                    found = self._hung(index, waiting)
                 if found is not None:
                     open_ -= 1
                     yield found
@@ -136,8 +166,8 @@ class Crew:
     def _hear(self, index: int, waiting: deque[Play]) -> tuple[Play, Outcome] | None:
         worker = self._workers[index]
         try:
-            message = worker.pipe.recv()
-        except (EOFError, OSError):
+            message = worker.seat.hear()
+        except EOFError:
             return self._buried(index, waiting)
         if isinstance(message, PhysaiError):
             raise message
@@ -163,9 +193,7 @@ class Crew:
     def _hung(self, index: int, waiting: deque[Play]) -> tuple[Play, Outcome]:
         """Replaces a worker that hangs, and returns its episode; a second try would take as long."""
         worker = self._workers[index]
-        worker.process.kill()
-        worker.process.join()
-        worker.pipe.close()
+        worker.seat.end()
         if not worker.ready:
             raise SimulationError(
                 f"an evaluation worker could not load policy and environment within {START_LIMIT_S:g} s; "
@@ -183,9 +211,7 @@ class Crew:
     def _buried(self, index: int, waiting: deque[Play]) -> tuple[Play, Outcome] | None:
         """Replaces a worker that died; returns its episode if that is what killed it."""
         dead = self._workers[index]
-        dead.process.join()
-        dead.pipe.close()
-        how = _how(dead.process.exitcode)
+        how = dead.seat.ended()
         if not dead.ready:
             raise SimulationError(
                 f"an evaluation worker {how} before it could play: out of memory, killed, or the calling script lacks "
@@ -204,38 +230,102 @@ class Crew:
         return culprit, EpisodeFailure(culprit.seed, text, culprit.point)
 
 
-def _how(exitcode: int | None) -> str:
-    if exitcode is not None and exitcode < 0:
-        return f"was ended by {signal.Signals(-exitcode).name}"
-    return f"ended with exit code {exitcode}"
+class Processes:
+    """New processes of this machine: not forks, which copy the threads and locks of simulator and torch as they are."""
+
+    def room(self) -> int:
+        """One for each core that this process may use."""
+        return len(os.sched_getaffinity(0))
+
+    def hire(self, job: Job) -> Seat:
+        """Starts a process."""
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(target=_work, args=(theirs, job), daemon=True)
+        process.start()
+        theirs.close()
+        return _Process(process, ours)
+
+    def wait(self, seats: Sequence[Seat], patience_s: float | None) -> None:
+        """Waits at their pipes."""
+        wait([seat.pipe for seat in seats if isinstance(seat, _Process)], patience_s)
+
+
+@dataclass
+class _Process:
+    """A worker that is a process; its pipe is at its end when it dies."""
+
+    process: BaseProcess
+    pipe: Connection
+
+    def tell(self, play: Play) -> None:
+        with suppress(OSError):  # it has just died, which `hear` says
+            self.pipe.send(play)
+
+    def hear(self) -> Any:
+        try:
+            return self.pipe.recv()
+        except OSError as gone:
+            raise EOFError from gone
+
+    def answered(self) -> bool:
+        return self.pipe.poll()
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.join()
+        self.pipe.close()
+
+    def ended(self) -> str:
+        self.process.join()
+        self.pipe.close()
+        code = self.process.exitcode
+        if code is not None and code < 0:
+            return f"was ended by {signal.Signals(-code).name}"
+        return f"ended with exit code {code}"
 
 
 def _work(pipe: Connection, job: Job) -> None:
-    """A worker's life: load, say so, then play what is asked for until nobody asks any more."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then tells the workers to stop
+    """The life of a process: load, say so, then play what is asked for until nobody asks any more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then ends the workers
+    player = Player(job)
     with suppress(EOFError, BrokenPipeError):
+        failure = player.load()
+        pipe.send(failure)
+        while failure is None:
+            pipe.send(player.play(pipe.recv()))
+
+
+class Player:
+    """What a worker does, wherever it is: loads policy and environment, and plays one episode after the other."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def load(self) -> PhysaiError | None:
+        """Loads; returns why it cannot."""
+        job = self._job
         try:
-            policy, env = _load(job)
+            self._policy = load_policy(job.source, job.trained_for)
+            if self._policy.digest != job.digest:
+                raise ConfigError(f"{job.source} changed while it was evaluated; evaluate it when nothing writes to it")
+            if "torch" in sys.modules:  # workers share the cores; and one thread gives the same bits anywhere
+                sys.modules["torch"].set_num_threads(1)
+            self._env = _make(job, self._policy)
         except PhysaiError as failure:
-            pipe.send(failure)
-            return
-        pipe.send(None)
-        while True:
-            asked: Play = pipe.recv()
-            started = time.process_time()
-            outcome = _play_one(env, policy, asked)
-            pipe.send((outcome, time.process_time() - started))
-            if isinstance(outcome, EpisodeFailure):
-                env = _again(env, job, policy)
+            return failure
+        return None
 
-
-def _load(job: Job) -> tuple[Policy, gym.Env[Any, Any]]:
-    policy = load_policy(job.source, job.trained_for)
-    if policy.digest != job.digest:
-        raise ConfigError(f"{job.source} changed while it was evaluated; evaluate it when nothing writes to it")
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(1)  # workers share the cores; and one thread gives the same bits anywhere
-    return policy, _make(job, policy)
+    def play(self, asked: Play) -> tuple[Outcome, float]:
+        """Plays an episode; returns what came of it, and the CPU time that it took [s]."""
+        started = time.process_time()
+        outcome = _play_one(self._env, self._policy, asked)
+        spent = time.process_time() - started
+        if isinstance(outcome, EpisodeFailure):  # nobody knows in what state the environment is
+            with suppress(Exception):  # it has failed already, which is in the report
+                self._env.close()
+            self._env = _make(self._job, self._policy)
+        return outcome, spent
 
 
 def _make(job: Job, policy: Policy) -> gym.Env[Any, Any]:
@@ -245,13 +335,6 @@ def _make(job: Job, policy: Policy) -> gym.Env[Any, Any]:
         raise
     except Exception as failure:  # of somebody's environment: it may raise anything
         raise SimulationError(f"{job.task} cannot be made: {_said(failure)}; mend the environment") from failure
-
-
-def _again(env: gym.Env[Any, Any], job: Job, policy: Policy) -> gym.Env[Any, Any]:
-    """A fresh environment in place of one that failed, and of which nobody knows in what state it is."""
-    with suppress(Exception):  # it has failed already, which is in the report
-        env.close()
-    return _make(job, policy)
 
 
 def _play_one(env: gym.Env[Any, Any], policy: Policy, asked: Play) -> Outcome:

@@ -20,7 +20,7 @@ from physai.storage import place, reason
 from physai.train.figures import PROGRESS
 from physai.train.run_dir import CONFIG, VERSIONS
 
-EVALUATION, FILM = "evaluation.json", "rollout.mp4"
+EVALUATION, FILM, RECORDING = "evaluation.json", "rollout.mp4", "rollout.html"
 NOT_COMPARED = ("seed", "name", "storage")  # runs that differ in these alone are repetitions of each other
 
 

@@ -17,7 +17,7 @@ from physai.errors import PhysaiError, StorageError
 from physai.evaluate.report import write_text
 from physai.storage import reason
 from physai.train import costs, curves
-from physai.train.history import FILM, History, groups
+from physai.train.history import FILM, RECORDING, History, groups
 from physai.train.run_dir import RunFolder
 
 REPORT = "report.html"
@@ -153,16 +153,25 @@ def _run(run: History, *, named: bool) -> str:
 
 
 def _film(run: History) -> str:
-    film = run.folder / FILM
+    """The film, and the recording for a browser, which is a page of its own and travels as an attachment."""
+    film, scene = _embedded(run.folder / FILM, "video/mp4"), _embedded(run.folder / RECORDING, "text/html")
+    shown = film if not film.startswith("data:") else f'<video controls muted loop src="{film}"></video>'
+    kept = scene if not scene.startswith("data:") else (
+        f'<p>The same to turn and to look into, as a page: <a download="{RECORDING}" href="{scene}">{RECORDING}</a></p>'
+    )  # fmt: skip
+    return f"<h2>Film</h2>\n{shown}\n{kept}" if shown or kept else ""
+
+
+def _embedded(file: Path, kind: str) -> str:
+    """A file as an address of itself; why not, where it is too large; empty where there is none."""
     try:
-        if not film.is_file():
+        if not file.is_file():
             return ""
-        if film.stat().st_size > LARGEST_FILM:
-            return f"<p>The film {escape(str(film))} is too large to be in here.</p>"
-        data = base64.b64encode(film.read_bytes()).decode("ascii")
+        if file.stat().st_size > LARGEST_FILM:
+            return f"<p>{escape(str(file))} is too large to be in here.</p>"
+        return f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode('ascii')}"
     except OSError as error:
-        raise StorageError(f"{film} cannot be read: {reason(error)}") from error
-    return f'<h2>Film</h2>\n<video controls muted loop src="data:video/mp4;base64,{data}"></video>'
+        raise StorageError(f"{file} cannot be read: {reason(error)}") from error
 
 
 def _table(rows: Sequence[Sequence[str]], head: Sequence[str] = ()) -> str:

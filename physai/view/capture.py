@@ -46,7 +46,7 @@ def capture(
             stage.step()
             track.look()
             if meter is not None:
-                meter.advance(1, f"seed {seed}, {stage.time_s:.1f} s")
+                meter.advance(1, f"seed {seed}, {stage.told_time(stage.steps)}")
         episodes.append(track.recorded())
     return {**scenery.described(camera, words), "episodes": episodes}
 
@@ -82,8 +82,10 @@ class Scenery:
             "fieldOfView": viewpoint(camera, self.env).field_of_view_deg, "light": list(task.camera.light),
             "camera": camera, "shapes": [self._drawn(shape) for shape in self._worn],
             "rewards": [term.name for term in task.rewards], "forces": list(overlay.forces(self.env.scene)),
-            "observations": [{"name": term.name, "unit": term.unit, "size": term.size} for term in self._terms],
-            "metrics": {metric.name: metric.unit for metric in task.metrics},
+            "observations": [
+                {"name": term.name, "unit": overlay.written(term.unit), "size": term.size} for term in self._terms
+            ],
+            "metrics": {metric.name: overlay.written(metric.unit) for metric in task.metrics},
         }  # fmt: skip
 
     def track(self) -> Track:

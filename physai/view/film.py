@@ -70,7 +70,7 @@ class Film:
         frame = np.asarray(picture)
         for _ in range(times):
             self._writer.add(frame)
-        self._meter.advance(1, f"seed {self._seed}, {seconds:.1f} s")
+        self._meter.advance(1, f"seed {self._seed}, {self._stage.told_time(self._last_step)}")
 
     def _tiled(self) -> Image.Image:
         """One picture of all cameras, each with its name if there are several."""

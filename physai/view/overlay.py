@@ -110,10 +110,15 @@ def lines(stage: Stage, facts: Facts) -> list[Line]:
         rows.append(Line())
         rows += [Line(f"{name} force", f"{n:.1f} N", share=-min(n / FORCE_FULL_N, 1.0)) for name, n in measured.items()]
     if env is not None and (metrics := stage.info.get("metrics")):
-        units = {metric.name: metric.unit for metric in env.task.metrics}
+        units = {metric.name: written(metric.unit) for metric in env.task.metrics}
         rows.append(Line())
-        rows += [Line(name.replace("_", " "), f"{value:.3g} {units[name]}") for name, value in metrics.items()]
+        rows += [Line(name.replace("_", " "), f"{value:.3g} {units[name]}".rstrip()) for name, value in metrics.items()]
     return [*rows, Line(), *_keys(facts.keys)]
+
+
+def written(unit: str) -> str:
+    """How a unit is written beside a number: that of a plain number is not."""
+    return "" if unit == "1" else unit
 
 
 def _outcome(stage: Stage, facts: Facts) -> tuple[str, tuple[int, int, int]]:

@@ -61,8 +61,8 @@ def picked(how: Pick, stage: Stage, source: str | Path, episodes: int, seed: int
         _enough(episodes, count)
         drawn = np.random.default_rng(seed).choice(count, episodes, replace=False)
         return [start + int(i) for i in drawn], f", random of {count}"
-    if how is Pick.worst and known and len(worst := known.get("worst", [])) >= episodes:
-        return [int(one["seed"]) for one in worst[:episodes]], f", worst of {_span(known)[1]}"
+    if known and len(ranked := _ranked(known, how)) >= episodes:
+        return ranked[:episodes], f", {how.value} of {_span(known)[1]}"
     records = _played(stage, first_seed(seed, max(TRIED, episodes)), max(TRIED, episodes))
     records.sort(key=lambda record: (bool(record.success), record.episode_return), reverse=how is Pick.best)
     return [record.seed for record in records[:episodes]], f", {how.value} of {len(records)}"
@@ -84,6 +84,14 @@ def _record(stage: Stage, source: str | Path) -> dict[str, Any] | None:
         except (ValueError, KeyError, TypeError):
             continue  # of another age or shape; then episodes are played
     return None
+
+
+def _ranked(record: dict[str, Any], how: Pick) -> list[int]:
+    """The seeds of a record, those looked for first; one that ships tells of its worst episodes alone."""
+    if not (rows := record.get("records")):
+        return [int(one["seed"]) for one in record.get("worst", ())] if how is Pick.worst else []
+    rows = sorted(rows, key=lambda row: (bool(row["success"]), row["episode_return"]), reverse=how is Pick.best)
+    return [int(row["seed"]) for row in rows]
 
 
 def _span(record: dict[str, Any]) -> tuple[int, int]:

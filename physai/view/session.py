@@ -104,8 +104,8 @@ class Session:
     def _show(self) -> None:
         self.window.copy(self.env.scene.world)
         if moves(self._camera, self.env):
-            self._place_camera()
-        if not self._hidden:
+            self._place_camera()  # with the panel
+        elif not self._hidden:
             self.window.hang_panel()
         now = time.perf_counter()
         if now >= self._panel_due:

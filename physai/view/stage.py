@@ -109,6 +109,11 @@ class Stage:
         """Time since the reset [s]."""
         return self.steps / self.spec.control_hz
 
+    def told_time(self, steps: int) -> str:
+        """Says how long an episode of so many steps took, and how long it can take where that is declared."""
+        most = "" if self.declared is None else f" of at most {self.declared.task.episode_s:g}"
+        return f"{steps / self.spec.control_hz:.1f}{most} s"
+
     @property
     def success(self) -> bool:
         """Whether the goal is reached now."""

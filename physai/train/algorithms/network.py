@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 aten = torch.ops.aten
@@ -13,17 +14,37 @@ aten = torch.ops.aten
 
 @dataclass(frozen=True)
 class Activation:
-    """A function of a layer, and its gradient from the gradient and the values (n, k) that the layer returned."""
+    """A function of a layer.
+
+    Attributes:
+        function: as PyTorch computes it, to the last bit.
+        replace: the same, in place of what it is given, as fast as can be.
+        backward: its gradient, from the gradient and the values (n, k) that the layer returned.
+    """
 
     function: Callable[[torch.Tensor], torch.Tensor]
+    replace: Callable[[torch.Tensor], torch.Tensor]
     backward: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
+def tanh(values: torch.Tensor) -> torch.Tensor:
+    """Computes tanh in place: on a CPU with numpy, whose vector instructions take a fifteenth of PyTorch's time."""
+    if not values.is_cpu:
+        return values.tanh_()
+    array = values.detach().numpy()
+    np.tanh(array, out=array)
+    return values
+
+
 ACTIVATIONS = {
-    torch.nn.Tanh: Activation(torch.tanh, aten.tanh_backward),
-    torch.nn.ReLU: Activation(torch.relu, lambda gradient, out: aten.threshold_backward(gradient, out, 0.0)),
+    torch.nn.Tanh: Activation(torch.tanh, tanh, aten.tanh_backward),
+    torch.nn.ReLU: Activation(
+        torch.relu, torch.relu_, lambda gradient, out: aten.threshold_backward(gradient, out, 0.0)
+    ),
     torch.nn.ELU: Activation(
-        torch.nn.functional.elu, lambda gradient, out: aten.elu_backward(gradient, 1.0, 1.0, 1.0, True, out)
+        torch.nn.functional.elu,
+        torch.nn.functional.elu_,
+        lambda gradient, out: aten.elu_backward(gradient, 1.0, 1.0, 1.0, True, out),
     ),
 }
 
@@ -57,7 +78,7 @@ class Network:
         rows = [values]
         for weight, bias, activation in self._layers:
             out = torch.addmm(bias, rows[-1], weight.t())
-            rows.append(out if activation is None else activation.function(out))
+            rows.append(out if activation is None else activation.replace(out))
         return rows
 
     def backward(self, rows: Sequence[torch.Tensor], gradient: torch.Tensor) -> None:

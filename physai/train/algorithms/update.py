@@ -46,15 +46,10 @@ class Batch:
         """Copies the buffer of a model."""
         return cls(*(_flat(buffer, name).to(device) for name in cls.__dataclass_fields__))
 
-    def rows(self, index: torch.Tensor) -> Batch:
-        """Returns a minibatch."""
-        return Batch(
-            self.observations[index],
-            self.actions[index],
-            self.advantages[index],
-            self.log_probs[index],
-            self.returns[index],
-        )
+    def split(self, index: torch.Tensor, counts: list[int]) -> Iterator[Batch]:
+        """Yields minibatches: the first has the first `counts[0]` rows of `index`, and so on."""
+        fields = (self.observations, self.actions, self.advantages, self.log_probs, self.returns)
+        return (Batch(*rows) for rows in zip(*[field[index].split(counts) for field in fields], strict=True))
 
 
 def _flat(buffer: Any, name: str) -> torch.Tensor:
@@ -119,8 +114,8 @@ def update(model: FleetPPO) -> None:
     goes_on = True
     for _ in range(model.n_epochs):
         first = len(told)
-        for index, mine in _minibatches(model, whole.shape[1]):
-            loss(batch.rows(mine), whole[0][index], descent.figures)
+        for rows, spread in _minibatches(model, batch, whole[0]):
+            loss(rows, spread, descent.figures)
             model.collective.add(descent.message)
             told.append(descent.figures.clone())
             if model.target_kl is not None and float(descent.figures[KL]) > 1.5 * model.target_kl:
@@ -133,17 +128,17 @@ def update(model: FleetPPO) -> None:
     _log(model, torch.stack(told), first, whole, clip_range)
 
 
-def _minibatches(model: FleetPPO, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Yields minibatches of an epoch: numbers of their rows in the whole batch, and of those of this rank in its own.
+def _minibatches(model: FleetPPO, batch: Batch, advantages: torch.Tensor) -> Iterator[tuple[Batch, torch.Tensor]]:
+    """Yields minibatches of an epoch: the rows that this rank has of them, from its batch, and advantages of all rows.
 
     All ranks draw the same ones: their generators have the same seed.
     """
-    order = torch.from_numpy(np.random.permutation(size))
-    rows = model.collective.shard(size)
+    order = np.random.permutation(len(advantages))
+    rows = model.collective.shard(len(order))
     own = (order >= rows.start) & (order < rows.stop)
-    counts = [int(part.sum()) for part in own.split(model.batch_size)]
-    mine = (order[own] - rows.start).to(model.device)
-    return zip(order.to(model.device).split(model.batch_size), mine.split(counts), strict=True)
+    counts = [int(own[i : i + model.batch_size].sum()) for i in range(0, len(own), model.batch_size)]
+    mine, index = (torch.from_numpy(numbers).to(model.device) for numbers in (order[own] - rows.start, order))
+    return zip(batch.split(mine, counts), advantages[index].split(model.batch_size), strict=True)
 
 
 class Loss:
