@@ -292,10 +292,6 @@ class TaskEnv(gym.Env[Any, NDArray[np.float32]]):
             return values
         return [min(max(value, -1.0), 1.0) for value in values]
 
-    def look(self) -> Any:
-        """Returns one more reading of this moment; sensors err anew, so that the episode's later noise is another."""
-        return self._observe()
-
     def _observe(self) -> Any:
         values, scene = self._values, self.scene
         row: list[float] = []

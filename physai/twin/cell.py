@@ -120,7 +120,7 @@ class Cell:
             if self._done:
                 self._end(bool(info["is_success"]))
         elif not self._done:  # the world waits for its first command, its sensors do not
-            seen = self.env.unwrapped.look()
+            seen = self.env.unwrapped._observe()  # sensors err anew
             self._observation = self.env.observation(seen) if self.spec.goal_env else seen
             self._running = self.actuators.started
         if self._job:
