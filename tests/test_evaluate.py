@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from evaluation_policies import one_sentence, save_bundle, save_zip, untrained
-from evaluation_toys import BROKEN, BROKEN_SEED, CHOICE, SPEC, STEPS, TASK
+from evaluation_toys import BROKEN, BROKEN_SEED, CHOICE, SPEC, STEPS, TASK, Toy
 from numpy.typing import NDArray
 
 from physai.errors import ConfigError, PhysaiError, SimulationError, StorageError
@@ -150,6 +150,19 @@ def test_a_broken_episode_is_named_by_its_seed(tmp_path: Path) -> None:
     assert one_sentence(failure.error)
     assert [record.seed for record in found.records] == [1_000_000, 1_000_001, 1_000_002, 1_000_004, 1_000_005]
     assert found.exit_code == 2
+
+
+def test_a_reward_term_that_is_no_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    env, step = Toy(), Toy.step
+
+    def broken(self: Toy, action: Any) -> Any:
+        *rest, info = step(self, action)
+        info["reward_terms"]["step"] = float("inf") if self._time == 3 else 1.0
+        return *rest, info
+
+    monkeypatch.setattr(Toy, "step", broken)
+    with pytest.raises(SimulationError, match=r"reward term 'step' is not finite \(inf\) .* seed 5, step 3"):
+        play(env, Alternating(), 5)
 
 
 def test_an_action_that_is_no_number_is_named_by_its_seed() -> None:

@@ -105,8 +105,12 @@ def play(
         actions.append(finite(action, "an action of the policy", seed, steps))
         observation, reward, terminated, truncated, info = env.step(to_env(spec, action))
         total += finite_number(reward, "the reward", seed, steps + 1)
-        for name, value in info.get("reward_terms", {}).items():
-            terms[name] = terms.get(name, 0.0) + finite_number(value, f"reward term {name!r}", seed, steps + 1)
+        given = info.get("reward_terms", {})
+        for name, value in given.items():
+            terms[name] = terms.get(name, 0.0) + float(value)
+        if not isfinite(sum(terms.values())):  # one look at all of them, which are as good as always fine
+            for name, value in given.items():
+                finite_number(value, f"reward term {name!r}", seed, steps + 1)
         if success_at is None and info.get("is_success"):
             success_at = steps + 1
         done = bool(terminated or truncated)
