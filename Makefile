@@ -58,14 +58,15 @@ $(READY): pyproject.toml constraints.txt
 	@touch $(READY)
 
 CONTROLLER ?= .venv-controller
+SOURCES := pyproject.toml README.md LICENSE physai envs assets configs # built from a copy: setuptools leaves folders behind, and takes in old ones
 controller: ## what a robot's controller needs and nothing else, below 200 MB, in CONTROLLER=.venv-controller
 	$(if $(call python_is,$(SUPPORTED)),,$(info $(WRONG_PYTHON))$(error no usable Python))
 	@test ! -e '$(CONTROLLER)' || { echo "$(CONTROLLER) is there already: remove it, or name another, CONTROLLER=..." >&2; exit 2; }
-	rm -rf build
 	"$(PYTHON)" -m venv $(CONTROLLER)
-	$(CONTROLLER)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile $(PIP_ARGS) -c constraints.txt '.[deploy]'
+	copy=$$(mktemp -d); trap 'rm -rf "$$copy"' EXIT; cp -r $(SOURCES) "$$copy" && \
+	    $(CONTROLLER)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile $(PIP_ARGS) -c constraints.txt "$$copy[deploy]"
 	$(CONTROLLER)/bin/python -m pip uninstall --quiet --yes pip setuptools
-	@echo "Ready: $(CONTROLLER)/bin/physai, $$(du -sm $(CONTROLLER) | cut -f1) MB"
+	@echo "Ready: $(CONTROLLER)/bin/physai, $$(du -s --block-size=MB $(CONTROLLER) | cut -f1)"
 
 demo: $(READY) ## train PegInsertion, evaluate it on 200 unseen episodes, export, verify, record (minutes)
 	$(BIN)/physai train configs/peg_insertion.yaml name=$(notdir $(RUN)) $(DEMO_TRAIN)

@@ -53,7 +53,8 @@ def test_the_driver_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     library = ModuleType("my_arm")
     library.Arm = MyArm  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "my_arm", library)
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
     setup = Setup(lambda: (0.2, 0.0, 0.0))
     MyArm.setup = setup
     arm = driver("my_cell:Arm", setup.bundle)

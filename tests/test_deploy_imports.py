@@ -60,14 +60,19 @@ def test_a_bundle_runs_where_nothing_of_training_is_installed(tmp_path: Path) ->
 @pytest.mark.slow
 def test_a_controller_needs_no_more_than_its_own_extra_and_200_mb(tmp_path: Path) -> None:
     """`make controller` in a copy: ``physai[deploy]`` and nothing else. What is missing there is missing on a robot."""
-    root, source = Path(__file__).resolve().parent.parent, tmp_path / "source"  # a build leaves folders behind
+    root, source = Path(__file__).resolve().parent.parent, tmp_path / "source"
     for folder in ("physai", "envs", "assets", "configs"):
         shutil.copytree(root / folder, source / folder, ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
     for file in ("pyproject.toml", "README.md", "LICENSE", "Makefile", "constraints.txt"):
         shutil.copy(root / file, source)
     robot, bundle = tmp_path / "robot", save_bundle(tmp_path / "bundle")
+    (source / "build").mkdir()
+    (source / "build" / "mine").write_text("of the user")
+    before = {path.name for path in source.iterdir()}
     make = ["make", "controller", f"CONTROLLER={robot}", f"PYTHON={sys.executable}"]
     subprocess.run(make, cwd=source, check=True, capture_output=True, text=True)
+    assert {path.name for path in source.iterdir()} == before
+    assert [path.name for path in (source / "build").iterdir()] == ["mine"]
     for command in (
         ["python", "-c", CODE, bundle],
         ["physai", "bundle", "show", bundle],

@@ -84,18 +84,22 @@ def connected(port: int, bundle: Bundle, **options: object) -> Remote:
 
 @pytest.fixture
 def identity(tmp_path: Path) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1 and its key."""
+    return certificate(tmp_path, days=1)
+
+
+def certificate(folder: Path, days: int, address: str = "127.0.0.1") -> tuple[Path, Path]:
+    """A certificate for an address that ends so many days from now, and its key."""
     key, now = Ed25519PrivateKey.generate(), datetime.datetime.now(datetime.timezone.utc)
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "cell")])
-    certificate = (
+    shown = (
         x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(1).not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .serial_number(1).not_valid_before(now - datetime.timedelta(days=9))
+        .not_valid_after(now + datetime.timedelta(days=days))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), critical=False)
         .sign(key, None)
     )  # fmt: skip
-    public, private = tmp_path / "cell.pem", tmp_path / "cell.key"
-    public.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    public, private = folder / "cell.pem", folder / "cell.key"
+    public.write_bytes(shown.public_bytes(serialization.Encoding.PEM))
     private.write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
@@ -159,10 +163,24 @@ def test_tls_and_token(bundle: Bundle, background: Background, identity: tuple[P
         ({"tls": client_tls(identity[0]), "token": SECRET[:-1] + "?"}, "token is another one"),
         ({"tls": client_tls(identity[0])}, "token is another one"),
         ({"tls": ssl.create_default_context(), "token": SECRET}, "certificate verify failed"),
+        ({"token": SECRET}, "hung up without an answer; if it has a certificate, give --ca"),
     ):
         link = connected_not(server.port, bundle, options)
         assert words in link.problem
     assert not any(SECRET[:10] in line for line in lines), "no secret is told"
+
+
+@pytest.mark.parametrize(
+    ("days", "address", "words"),
+    [(-1, "127.0.0.1", "certificate has expired"), (1, "127.0.0.2", "not valid for '127.0.0.1'")],
+)
+def test_a_certificate_that_is_old_or_of_somebody_else_is_refused(
+    bundle: Bundle, background: Background, tmp_path: Path, days: int, address: str, words: str
+) -> None:
+    shown = certificate(tmp_path, days, address)
+    server = started(background, bundle, tls=server_tls(*shown), token=SECRET)
+    link = connected_not(server.port, bundle, {"tls": client_tls(shown[0]), "token": SECRET})
+    assert words in link.problem
 
 
 def connected_not(port: int, bundle: Bundle, options: dict) -> Remote:

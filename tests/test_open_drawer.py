@@ -83,8 +83,8 @@ def test_handle_is_where_the_drawer_says_and_as_thick(drawer, bar):
 # ---- task -----------------------------------------------------------------------------------------------------------
 
 
-def play(env, seed, act):
-    env.reset(seed=seed)
+def play(env, seed, act, options=None):
+    env.reset(seed=seed, options=options)
     over, info = False, {}
     while not over:
         _, _, terminated, truncated, info = env.step(np.clip(act(), -1.0, 1.0))
@@ -98,6 +98,13 @@ def test_expert_opens_every_drawer_without_pressing_hard(env):
     assert max(info["metrics"]["peak_force"] for info in played) < 3.0 * task.GRIP
     assert max(info["metrics"]["slip"] for info in played) < 0.005
     assert min(info["metrics"]["opening"] for info in played) >= 0.9 * TRAVEL
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.02, task.MOST_DELAY])
+def test_expert_bears_commands_that_come_late(env, delay_s):
+    options = {"randomization": {"command_delay": delay_s}}
+    wins = [play(env, TEST_SEED_START + i, env.expert_action, options)["is_success"] for i in range(8)]
+    assert sum(wins) == 8
 
 
 def test_expert_recovers_from_disturbed_actions(env):
@@ -117,7 +124,7 @@ def test_nothing_and_noise_do_not_open_it(env):
 
 def gripping(env, seed):
     """Plays the expert until it holds the handle."""
-    env.reset(seed=seed)
+    env.reset(seed=seed, options={"randomization": {"command_delay": 0.0}})
     while not task.holding(env.scene):
         env.step(env.expert_action())
 

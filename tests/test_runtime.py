@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from runtime_toys import FakeRobot, Setup
 
+from physai.deploy.monitor import LEAST_REPEATS
 from physai.deploy.runtime import RECOVERY_TICKS, Runtime, State
 from physai.deploy.safety import tightened
 from physai.errors import BundleError, DeployError
@@ -86,7 +87,7 @@ def braking(robot: FakeRobot) -> None:
         (silence, "joint_positions is old", 3),
         (not_a_number, "joint_positions is not finite", 1),
         (far_away, "is far from anything seen in training", 20),
-        (freeze, "joint_velocities is frozen", 12),
+        (freeze, "joint_velocities is frozen", LEAST_REPEATS + 1),
         (braking, "the actuators brake by themselves", 1),
     ],
 )

@@ -234,7 +234,9 @@ def test_whatever_fails_no_limit_is_broken(reach: Bundle, faults: Faults, succee
     assert [job.violations for job in jobs] == [{}] * 10
     assert sum(job.success for job in jobs) >= (8 if succeeds else 0)
     if faults.freeze_at_s is not None:
-        assert all(job.state is State.FAULT and "frozen" in job.cause for job in jobs)
+        # The arm may come to rest within the goal, on the way that it began before.
+        assert all(job.success or (job.state is State.FAULT and "frozen" in job.cause) for job in jobs)
+        assert sum(job.state is State.FAULT for job in jobs) >= 5
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 Goal      drawer open by 90 % of its 25 cm of travel.
 Start     drawer closed, its handle anywhere in 8 x 20 x 14 cm and turned by up to 10 degrees, one of three thicknesses;
           hand pointing ahead with open fingers, 15 to 30 cm before the handle. What the camera sees has noise of 2 mm
-          and a constant error of 3 mm along each axis.
+          and a constant error of 3 mm along each axis. Commands come up to 50 ms late.
 Ends      success; failure when hand and chest press on each other with more than 250 N; 6 s (truncated).
 Reward    near, gripped and opened, less the cost of time; a stop by force.
 Sources   gripper: Franka Hand (assets/tools/gripper.urdf); chest: assets/furniture/drawer.urdf;
@@ -33,6 +33,7 @@ FINGER_SPEED, GRIP = 0.05, 30.0  # m/s and N, of a finger; the hand holds 70 N f
 BLOCKED_LOW, BLOCKED_SPEED = 0.006, 0.01  # m and m/s, what the fingers read around a bar, also beside its middle
 OPEN = 0.06  # m, more than this is an open gripper
 FORCE_LIMIT = 250.0  # N
+MOST_DELAY = 0.05  # s, of a command, from a controller at the end of a network
 METER_NEAR = 0.12  # m, from tip to handle: before, nothing of the hand touches the chest
 MARGIN = 0.3  # m, distance at which `near` is down to 0.1
 STOP_COST = 40.0  # more than waiting for ever costs at the discount of 0.97: the force limit is no way out
@@ -207,6 +208,7 @@ TASK = Task(
         Randomize("drawer_mass", 2.0, 6.0, "kg", drawn),
         Randomize("rail_friction", 3.0, 12.0, "N", drawn),
         Randomize("handle_friction", 0.4, 0.9, "1", drawn),
+        Randomize("command_delay", 0.0, MOST_DELAY, "s", terms.set_command_delay),
     ),
     metrics=(
         Metric("opening", opening, "m"),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -20,11 +21,14 @@ class Features:
         observations: size of each term, by name and in order; units and frames are those of the task.
         commands: names of the elements of each command, by name and in order.
         rate_hz: at which it takes commands.
+        resolution: of terms whose sensors have steps that are coarser than single precision, in the term's unit. A
+            noisy term that repeats itself to the last bit counts as frozen, a coarse one later or never.
     """
 
     observations: dict[str, int]
     commands: dict[str, tuple[str, ...]]
     rate_hz: float
+    resolution: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, spec: PolicySpec) -> Features:
@@ -127,8 +131,8 @@ class Replay:
 
     @property
     def features(self) -> Features:
-        """What the recorded robot had."""
-        return Features.of(self.spec)
+        """What the recorded robot had; not how fine, since what repeats itself in a recording may not have come."""
+        return replace(Features.of(self.spec), resolution={term.name: math.inf for term in self.spec.observations})
 
     def connect(self) -> None:
         """Begins from the first observation."""

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from physai.deploy.interface import Interface
+from physai.deploy.interface import Freshness, Interface
 from physai.deploy.io import Reading
 from physai.spec import PolicySpec
 
 FORGET = 0.2  # weight of the newest reading in the score of novelty
 LONGEST_HOLD = 10.0  # times its maximum age: no value is held for longer
 LEAST_DEVIATION = 1e-3  # of a term's declared range: what never varied in training would be infinitely novel
+CHANCE = 1e-12  # of taking noise for a dead sensor, a reading: with 10 terms at 50 Hz once in 60 years
+LEAST_REPEATS = 2  # a link may deliver a reading twice
 
 
 class Verdict(IntEnum):
@@ -24,12 +29,39 @@ class Verdict(IntEnum):
     STOP = 2
 
 
+def repeats_of_a_freeze(
+    term: Freshness, noise_std: float, largest: NDArray[np.float64], resolution: float, period_s: float
+) -> int | None:
+    """How often a term repeats itself to the last bit until its sensor is dead; None where that cannot be told.
+
+    White noise of deviation s meets the same step of width r again with a chance of at most r / (s sqrt(2 pi)).
+
+    Args:
+        term: its `frozen_after_s` is for how long it may stay the same at most; what needs longer is too coarse.
+        noise_std: of each of its elements.
+        largest: magnitude of each element, which says how fine its single precision is.
+        resolution: of the sensor, where that is coarser; 0 where it is not.
+        period_s: between two readings.
+    """
+    if term.frozen_after_s is None:
+        return None
+    most = math.ceil(term.frozen_after_s / period_s)
+    if not noise_std:
+        return most
+    steps = np.maximum(np.spacing(largest.astype(np.float32)), resolution)
+    again = float(np.log(np.minimum(steps / (noise_std * math.sqrt(2.0 * math.pi)), 1.0)).sum())
+    if math.log(CHANCE) < most * again:
+        return None
+    return max(LEAST_REPEATS, math.ceil(math.log(CHANCE) / again))
+
+
 class Monitor:
     """Judges readings.
 
     Args:
         interface: ages and statistics.
         spec: of the policy.
+        resolution: of terms whose sensors are coarser than single precision, in their units.
 
     Attributes:
         values: the reading, within the declared limits and with held values, as the policy takes it: (1, m) float32.
@@ -38,14 +70,18 @@ class Monitor:
         oldest_s: age of the oldest term.
     """
 
-    def __init__(self, interface: Interface, spec: PolicySpec) -> None:
+    def __init__(self, interface: Interface, spec: PolicySpec, resolution: Mapping[str, float] | None = None) -> None:
         self._terms, self._limit = interface.terms, interface.control.ood_limit
+        largest = np.maximum(np.abs(interface.seen["low"]), np.abs(interface.seen["high"]))
         self._rules = [
             (
                 term.name, round(term.max_age_s * 1e9), ("hold", "fallback", "stop").index(term.on_stale),
-                None if term.frozen_after_s is None else round(term.frozen_after_s * 1e9),
+                repeats_of_a_freeze(
+                    term, declared.noise_std, largest[term.part], (resolution or {}).get(term.name, 0.0),
+                    interface.control.period_s,
+                ) or math.inf,
             )
-            for term in interface.terms
+            for term, declared in zip(interface.terms, spec.observations, strict=True)
         ]  # fmt: skip
         self._starts = [term.part.start for term in interface.terms]
         self._low, self._high = spec.observation_low, spec.observation_high
@@ -64,7 +100,7 @@ class Monitor:
     def reset(self) -> None:
         """Forgets what came before."""
         self._newest = [-1] * len(self._terms)
-        self._changed_ns = [0] * len(self._terms)
+        self._repeats = [0] * len(self._terms)
         self.novelty, self.worst, self.oldest_s = 0.0, "", 0.0
         self._before.fill(np.nan)
 
@@ -78,12 +114,12 @@ class Monitor:
             np.clip(raw, self._low, self._high, out=self.values[0])
         self._watch_for_change(reading, raw)
         oldest = now_ns
-        for index, (name, max_age, on_stale, frozen_after) in enumerate(self._rules):
+        for index, (name, max_age, on_stale, most_repeats) in enumerate(self._rules):
             received = reading.received_ns[index]
             oldest = min(oldest, received)
             age, what = now_ns - received, "old"
             if age <= max_age:
-                if frozen_after is None or received - self._changed_ns[index] < frozen_after:
+                if self._repeats[index] < most_repeats:
                     continue
                 what = "frozen"
             found = on_stale
@@ -104,7 +140,7 @@ class Monitor:
         return f"{bad[0] if bad else 'the observation'} is not finite"
 
     def _watch_for_change(self, reading: Reading, raw: Any) -> None:
-        """Notes when each term last changed; one that rests at its declared limit counts as alive."""
+        """Counts how often each term repeats itself; one that rests at its declared limit counts as alive."""
         if reading.sequence == self._newest:
             return
         np.not_equal(raw, self._before, out=self._differs)
@@ -114,8 +150,8 @@ class Monitor:
         np.logical_or(self._differs, self._more, out=self._differs)
         alive = np.logical_or.reduceat(self._differs, self._starts).tolist()
         for index, moved in enumerate(alive):
-            if moved and reading.sequence[index] != self._newest[index]:
-                self._changed_ns[index] = reading.received_ns[index]
+            if reading.sequence[index] != self._newest[index]:
+                self._repeats[index] = 0 if moved else self._repeats[index] + 1
         self._before[:] = raw
         self._newest[:] = reading.sequence
 

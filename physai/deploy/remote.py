@@ -30,9 +30,7 @@ from physai.deploy.infer import (
 from physai.errors import DeployError
 
 CONNECT_S = 2.0  # for name, connection, TLS and greeting
-SILENT_S = (
-    1.0  # without an answer to anything: the other end may be gone without a word, so the connection is made anew
-)
+SILENT_S = 1.0  # without any answer: the other end may be gone without a word, so the connection is made anew
 PAUSE_S = (0.1, 5.0)  # before the next try; it doubles from the first to the second
 
 
@@ -145,7 +143,11 @@ class Remote:
         self._writer = writer
         try:
             writer.write(self._hello)
-            kind, body = await asyncio.wait_for(read_frame(reader, LARGEST_HELLO), CONNECT_S)
+            try:
+                kind, body = await asyncio.wait_for(read_frame(reader, LARGEST_HELLO), CONNECT_S)
+            except asyncio.IncompleteReadError as problem:
+                hint = "" if self._tls else "; if it has a certificate, give --ca"
+                raise ValueError(f"it hung up without an answer{hint}") from problem
             said = read_json(body)
             if kind == REFUSED:
                 raise ValueError(str(said.get("reason"))[:200])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -68,12 +70,14 @@ def read_site(path: Path) -> Any:
 
 
 def driver(name: str, bundle: Bundle) -> RobotIO:
-    """Makes the driver ``module:name``, which is called with the spec of the policy.
+    """Makes the driver ``module:name``, which is called with the spec of the policy; it may lie in the current folder.
 
     Raises:
         DeployError: if there is none.
     """
     module, _, attribute = name.partition(":")
+    if (here := os.getcwd()) not in sys.path:
+        sys.path.append(here)  # last, so that nothing there stands in for an installed package
     try:
         robot: RobotIO = getattr(importlib.import_module(module), attribute)(bundle.spec)
     except (ImportError, AttributeError, ValueError) as problem:

@@ -101,6 +101,8 @@ class Runtime:
                 raise DeployError(
                     f"the robot has the {what} {getattr(there, what)} and the policy needs {getattr(wanted, what)}"
                 )
+        if strange := sorted(there.resolution.keys() - there.observations.keys()):
+            raise DeployError(f"the robot has a resolution of {strange[0]}, which it does not observe; see its driver")
         deadline, slow = bundle.interface.control.deadline_s, float(np.percentile(bundle.seconds, LATENCY_SHARE))
         if slow > deadline and self.ladder is None:  # which has looked at the policy on board itself
             raise DeployError(
@@ -121,7 +123,7 @@ class Runtime:
             raise DeployError(f"{free[0]} has no limits in {SAFETY}; give them in a site file (--site)")
         self.bundle, self.safety = bundle, safety
         self.control: Control = bundle.interface.control
-        self.monitor = Monitor(bundle.interface, bundle.spec)
+        self.monitor = Monitor(bundle.interface, bundle.spec, self.robot.features.resolution)
         self.graph: Graph | Ladder = self.ladder or bundle.graph
         self._names = element_names(bundle.spec)
         self._place = slice(0, 0) if safety.workspace is None else safety.workspace.seen

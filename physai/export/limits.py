@@ -19,7 +19,9 @@ SLOWEST_S, RAMP_S = 1.0, 0.25  # the whole range in so long, and the full rate: 
 ROOM_M = 0.1  # around the positions of the reference episodes: 20 of them leave out a seventh of a range now and then
 REACTION_PERIODS = 2.0  # a command is computed in one, and takes effect in the next
 LOST_PERIODS = 2.5  # one reading or one command may get lost
-FROZEN_PERIODS = 10.0  # a noisy sensor that repeats itself to the last bit for so long is dead
+FROZEN_PERIODS = (
+    10.0  # a noisy sensor that repeats itself to the last bit for so long is dead; the runtime knows sooner
+)
 WATCHDOG_PERIODS = 3.0
 DEADLINE_PERIODS = 0.5
 BLEND_S, MAX_FALLBACK_S, MAX_MISSES, OOD_LIMIT = 0.2, 1.0, 3, 10.0

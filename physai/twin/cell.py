@@ -119,8 +119,10 @@ class Cell:
             self._done = bool(ended or late)
             if self._done:
                 self._end(bool(info["is_success"]))
-        elif self.actuators.started:
-            self._running = True
+        elif not self._done:  # the world waits for its first command, its sensors do not
+            seen = self.env.unwrapped._observe()  # sensors err anew
+            self._observation = self.env.observation(seen) if self.spec.goal_env else seen
+            self._running = self.actuators.started
         if self._job:
             self._publish()
         if not self._gone_ns and self._master is None and os.getppid() != self._parent:
