@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from physai_envs import registry
+from physai_envs import handles, registry
 from physai_envs.env import TEST_SEED_START
 from physai_envs.home import open_drawer as task
 from physai_envs.parts.drawer import BARS, STANDOFF, TRAVEL, Drawer
@@ -157,7 +157,7 @@ def test_ramming_the_front_ends_the_episode(env):
     assert terminated
     assert not info["is_success"]
     assert info["reward_terms"]["stopped"] == 1.0
-    assert info["metrics"]["peak_force"] > task.FORCE_LIMIT
+    assert info["metrics"]["peak_force"] > handles.FORCE_LIMIT
 
 
 def test_no_state_that_lasts_pays_more_than_nothing():

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from math import pi, sin
 
-from physai_envs import terms
+from physai_envs import handles, terms
 from physai_envs.control import EndEffectorTwist, GripperSpeed
-from physai_envs.geometry import norm, subtract
+from physai_envs.geometry import norm
 from physai_envs.parts.drawer import BARS, TRAVEL, Drawer
 from physai_envs.robots.panda import PANDA_AHEAD
 from physai_envs.sensors import ContactMeter
@@ -29,16 +29,10 @@ MAX_TURN = pi / 18  # rad, of the chest, to either side
 START_LOW, START_HIGH = (0.36, -0.12, 0.52), (0.43, 0.12, 0.68)  # m, of the tip
 EASY_AWAY = 0.06  # m, of the tip before the handle at difficulty 0
 SPEED = 0.35  # m/s, of each axis
-FINGER_SPEED, GRIP = 0.05, 30.0  # m/s and N, of a finger; the hand holds 70 N for as long as one likes
-BLOCKED_LOW, BLOCKED_SPEED = 0.006, 0.01  # m and m/s, what the fingers read around a bar, also beside its middle
-OPEN = 0.06  # m, more than this is an open gripper
-FORCE_LIMIT = 250.0  # N
-MOST_DELAY = 0.05  # s, of a command, from a controller at the end of a network
+GRIP = 30.0  # N, of a finger; the hand holds 70 N for as long as one likes
+BLOCKED_SPEED = 0.01  # m/s, of both fingers around a bar
 METER_NEAR = 0.12  # m, from tip to handle: before, nothing of the hand touches the chest
-MARGIN = 0.3  # m, distance at which `near` is down to 0.1
-STOP_COST = 40.0  # more than waiting for ever costs at the discount of 0.97: the force limit is no way out
-
-FLOOR = (0.80, 0.75, 0.68, 1.0)
+MOST_DELAY = 0.05  # s, of a command, from a controller at the end of a network
 
 # The expert
 ALONG, ASIDE, ACROSS = 0.009, 0.05, 0.025  # m: a bar that is not farther off is between the fingers
@@ -48,12 +42,11 @@ PULL, HASTE = 0.3, 0.05  # m/s: when pulling, and how much faster than the drawe
 
 
 def build(s: Scene) -> None:
-    s.world.box("floor", (1.3, 1.3, 0.01), (0.3, 0.0, -0.01), color=FLOOR, scenery=True)
-    drawer = s.memory.drawer = Drawer(s.world)
+    s.world.box("floor", (1.3, 1.3, 0.01), (0.3, 0.0, -0.01), color=handles.FLOOR, scenery=True)
+    drawer = s.memory.drawer = s.memory.furniture = Drawer(s.world)
     for chest in drawer.chests:
-        s.add_sensor(
-            chest.name, ContactMeter(s.world, s.robot.body, chest, lambda c=chest: c is drawer.body and near(s))
-        )
+        meter = ContactMeter(s.world, s.robot.body, chest, lambda c=chest: c is drawer.body and near(s))
+        s.add_sensor(handles.contact_of(chest), meter)
 
 
 def reset(s: Scene) -> None:
@@ -77,12 +70,6 @@ def process(s: Scene) -> None:
         m.slip = max(m.slip, abs(from_front(s)[0] - m.gripped_at[0]))
 
 
-@shared
-def tip_to_handle(s: Scene) -> Vector:
-    """Vector from the tip to the middle of the handle, world frame [m], (3,)."""
-    return subtract(s.memory.drawer.handle, s.robot.tip_position)
-
-
 def turn(s: Scene) -> float:
     """Sine of the angle by which the chest is turned away from facing the arm."""
     return sin(s.memory.turn)
@@ -96,19 +83,19 @@ def opening(s: Scene) -> float:
 @shared
 def from_front(s: Scene) -> Vector:
     """Way from the tip to the middle of the handle: towards the front, aside and up [m], (3,)."""
-    (x, y, z), (ox, oy) = tip_to_handle(s), s.memory.drawer.out
+    (x, y, z), (ox, oy) = handles.tip_to_handle(s), s.memory.drawer.out
     return -x * ox - y * oy, x * oy - y * ox, z
 
 
 def near(s: Scene) -> bool:
     """Whether anything of the hand can touch the chest."""
-    return norm(tip_to_handle(s)) < METER_NEAR
+    return norm(handles.tip_to_handle(s)) < METER_NEAR
 
 
 @shared
 def between(s: Scene) -> bool:
     """Whether the bar is where closing fingers grip it; they need not let go of what they have begun to close on."""
-    slack = 1.0 + 0.5 * float(s.robot.tool_opening[0] < OPEN)
+    slack = 1.0 + 0.5 * float(s.robot.tool_opening[0] < handles.OPEN)
     ahead, aside, up = from_front(s)
     return abs(ahead) < slack * ALONG and abs(aside) < slack * ASIDE and abs(up) < slack * ACROSS
 
@@ -116,14 +103,7 @@ def between(s: Scene) -> bool:
 @shared
 def holding(s: Scene) -> bool:
     """Whether the fingers press on the bar, as width, speed and force of the gripper tell."""
-    width, speed = s.robot.tool_opening
-    blocked = width > BLOCKED_LOW and abs(speed) < BLOCKED_SPEED and terms.gripper_force(s) < -0.5 * GRIP
-    return blocked and between(s)
-
-
-def nearness(s: Scene) -> float:
-    """1 with the tip at the handle, 0.1 at 30 cm."""
-    return terms.tolerance(norm(tip_to_handle(s)), 0.0, 0.0, MARGIN)
+    return handles.blocked(s, BLOCKED_SPEED, GRIP) and between(s)
 
 
 def gripped(s: Scene) -> float:
@@ -136,27 +116,8 @@ def opened(s: Scene) -> float:
     return min(max(opening(s) / TRAVEL, 0.0), 1.0)
 
 
-def time(s: Scene) -> float:
-    """1 each step; its weight is the sum of the weights above, so that being done is worth more than any waiting."""
-    return 1.0
-
-
-def stopped(s: Scene) -> float:
-    """1 when the force limit ended the episode."""
-    return float(pressed_too_hard(s))
-
-
 def is_open(s: Scene) -> bool:
-    return opening(s) >= OPENED and not pressed_too_hard(s)
-
-
-def peak_force(s: Scene) -> float:
-    """Largest sum of the contact forces between hand and chest, the grip of both fingers included [N]."""
-    return s.sensors[s.memory.drawer.body.name].peak
-
-
-def pressed_too_hard(s: Scene) -> bool:
-    return peak_force(s) > FORCE_LIMIT
+    return opening(s) >= OPENED and not handles.pressed_too_hard(s)
 
 
 def expert(s: Scene) -> list[float]:
@@ -168,7 +129,7 @@ def expert(s: Scene) -> list[float]:
     elif between(s):
         way, side, lift, grip = GAIN * ahead, GAIN * aside, GAIN * up, -1.0
     else:
-        off = max(abs(aside) / ASIDE, abs(up) / ACROSS, 3.0 * (OPEN - s.robot.tool_opening[0]) / OPEN)
+        off = max(abs(aside) / ASIDE, abs(up) / ACROSS, 3.0 * (handles.OPEN - s.robot.tool_opening[0]) / handles.OPEN)
         way = GAIN * (ahead - HOVER * min(max(2.0 * off - 1.0, 0.0), 1.0))
         side, lift, grip = GAIN * aside, GAIN * up, 1.0
     command = ((-way * ox + side * oy) / SPEED, (-way * oy - side * ox) / SPEED, lift / SPEED, grip)
@@ -187,22 +148,19 @@ TASK = Task(
     control_hz=20,
     physics=Physics(hz=120, solver_iterations=20, contact_threshold=0.02),
     episode_s=6.0,
-    actions=(EndEffectorTwist(linear=SPEED), GripperSpeed(speed=FINGER_SPEED, force=GRIP)),
+    actions=(EndEffectorTwist(linear=SPEED), GripperSpeed(speed=handles.FINGER_SPEED, force=GRIP)),
     observations=(
         Observation("tip_velocity", terms.tip_velocity, (3,), "m/s", -1.0, 1.0, noise_std=0.005),
-        Observation("tip_to_handle", tip_to_handle, (3,), "m", -1.0, 1.0, noise_std=0.002, bias_std=0.003),
+        Observation("tip_to_handle", handles.tip_to_handle, (3,), "m", -1.0, 1.0, noise_std=0.002, bias_std=0.003),
         Observation("turn", turn, (1,), "1", -1.0, 1.0, noise_std=0.02, bias_std=0.01),
         Observation("opening", opening, (1,), "m", -0.1, 0.4, frame="chest", noise_std=0.002),
-        Observation("gripper_width", terms.gripper_width, (1,), "m", 0.0, 0.1, frame="hand", noise_std=0.0002),
-        Observation("gripper_speed", terms.gripper_speed, (1,), "m/s", -0.2, 0.2, frame="hand", noise_std=0.002),
-        Observation("gripper_force", terms.gripper_force, (1,), "N", -100.0, 100.0, frame="hand", noise_std=0.3),
+        *handles.FELT,
     ),
     rewards=(
-        Reward("near", nearness, weight=0.2),
+        Reward("near", handles.nearness, weight=0.2),
         Reward("gripped", gripped, weight=0.3),
         Reward("opened", opened, weight=0.5),
-        Reward("time", time, weight=-1.0),
-        Reward("stopped", stopped, weight=-STOP_COST),
+        *handles.COSTS,
     ),
     randomization=(
         Randomize("drawer_mass", 2.0, 6.0, "kg", drawn),
@@ -210,22 +168,12 @@ TASK = Task(
         Randomize("handle_friction", 0.4, 0.9, "1", drawn),
         Randomize("command_delay", 0.0, MOST_DELAY, "s", terms.set_command_delay),
     ),
-    metrics=(
-        Metric("opening", opening, "m"),
-        Metric(
-            "slip",
-            lambda s: s.memory.slip,
-            "m",
-            "How far the handle has moved between the fingers since it was gripped.",
-        ),
-        Metric("peak_force", peak_force, "N"),
-        Metric("time", lambda s: s.time_s, "s", "From the start to the end."),
-    ),
+    metrics=(Metric("opening", opening, "m"), *handles.METRICS),
     process=process,
     build=build,
     reset=reset,
     success=is_open,
-    failure=pressed_too_hard,
+    failure=handles.pressed_too_hard,
     expert=expert,
     camera=Camera(eye=(-0.35, 1.45, 1.05), target=(0.38, 0.0, 0.44), field_of_view_deg=42.0, light=(-0.5, 0.8, 4.0)),
 )
