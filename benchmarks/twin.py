@@ -1,8 +1,8 @@
 """Shipped policies on the simulated cell, in real time and out of process: success, interventions, broken limits.
 
 One row for each task and condition, as a Markdown table. Rows are kept in a JSON file: a second call measures only
-what is missing there, or belongs to a bundle that no longer ships. `--kill` measures instead how long the robot moves
-after its controller was frozen, killed, or found its disk full.
+what is missing there, or belongs to a network, interface or limits that no longer ship. `--kill` measures instead how
+long the robot moves after its controller was frozen, killed, or found its disk full.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from physai.deploy.bundle import Bundle, load_bundle, sign_bundle
+from physai.deploy.bundle import Bundle, sign_bundle
+from physai.deploy.files import MANIFEST, canonical_json, sha256
 from physai.deploy.link import LinkedRobot
 from physai.deploy.log import Log
 from physai.deploy.loop import Loop
@@ -56,6 +57,7 @@ HEAD = (
     "limits broken",
 )  # fmt: skip
 RESULTS, LOST = (Path(__file__).with_name(name) for name in ("twin.json", "twin_lost.json"))
+RUN = ("policy.onnx", "safety.json")  # files of a bundle that decide what it does
 BUDGET_S = 540.0  # of a row: the successes of a policy that it has time for
 EPISODES = (10, 30)  # the fewest and the most of a row
 WAYS = {"kill -STOP": signal.SIGSTOP, "kill -9": signal.SIGKILL, "disk full": None}
@@ -67,6 +69,13 @@ def evaluated(name: str) -> dict[str, Any]:
     """Returns what was measured of a shipped policy in the training environment, out of its evidence."""
     report: dict[str, Any] = json.loads((shipped_policy(name) / "evidence" / "evaluation.json").read_text())
     return report
+
+
+def runs(folder: Path) -> str:
+    """Returns a digest of what a controller does with a bundle; its evidence may grow without another one."""
+    manifest = json.loads((folder / MANIFEST).read_bytes())
+    parts = [manifest[key] for key in ("policy", "interface", "control", "model")]
+    return sha256(canonical_json([*parts, *(sha256((folder / name).read_bytes()) for name in RUN)]))
 
 
 @contextmanager
@@ -86,7 +95,7 @@ def row(name: str, condition: str) -> dict[str, Any]:
         jobs = run_jobs(bundle, range(FIRST_SEED, FIRST_SEED + episodes), CONDITIONS[condition])
     ticks = sum(job.ticks for job in jobs)
     return {
-        "task": name, "condition": condition, "bundle": bundle.digest, "episodes": episodes,
+        "task": name, "condition": condition, "runs": runs(shipped_policy(name)), "episodes": episodes,
         "successes": sum(job.success for job in jobs), "faults": sum(job.state.value == "fault" for job in jobs),
         "causes": sorted({job.cause for job in jobs if job.cause}),
         "interventions": sum(job.interventions for job in jobs) / ticks, "skipped": sum(job.skipped for job in jobs),
@@ -99,8 +108,8 @@ def row(name: str, condition: str) -> dict[str, Any]:
 def measure(names: list[str], conditions: list[str], path: Path, parallel: int) -> None:
     """Measures what `path` does not hold yet of these bundles, several cells at a time, and writes after each."""
     rows: list[dict[str, Any]] = json.loads(path.read_text()) if path.exists() else []
-    digests = {name: load_bundle(shipped_policy(name)).digest for name in names}
-    rows = [one for one in rows if digests.get(one["task"], one["bundle"]) == one["bundle"]]
+    digests = {name: runs(shipped_policy(name)) for name in names}
+    rows = [one for one in rows if digests.get(one["task"], one["runs"]) == one["runs"]]
     known = {(one["task"], one["condition"]) for one in rows}
     longest_first = sorted(names, key=lambda name: -evaluated(name)["time_to_success_s"]["mean"])
     left = [pair for pair in itertools.product(longest_first, conditions) if pair not in known]
