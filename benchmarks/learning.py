@@ -8,7 +8,6 @@ is kept in `learning.json` and not done again.
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import kept
 from soak import rows_of
 
 import physai_configs
@@ -128,15 +128,12 @@ def main() -> None:
         name, way, seed, storage = options.one
         train_here(name, way, int(seed), storage)
         return
-    records = json.loads(RECORDS.read_text(encoding="utf-8")) if RECORDS.is_file() else []
+    records = kept.read(RECORDS)
     for seed in SEEDS:
         for way in WAYS:
             for name in CONFIGS:
                 if not any((r["config"], r["way"], r["seed"]) == (name, way, seed) for r in records):
-                    records.append(measure(name, way, seed))
-                    RECORDS.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
-                    sys.stdout.write(f"{records[-1]}\n")
-                    sys.stdout.flush()
+                    kept.add(RECORDS, records, measure(name, way, seed))
     sys.stdout.write(table(records))
 
 

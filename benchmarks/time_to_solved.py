@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import kept
 from soak import rows_of
 
 import physai_configs
@@ -212,7 +213,7 @@ def main() -> None:
         name, seed = options.theirs
         sys.stdout.write(f"\n{json.dumps(train_theirs(name, int(seed), options.limit))}\n")
         return
-    records = json.loads(RECORDS.read_text(encoding="utf-8")) if RECORDS.is_file() else []
+    records = kept.read(RECORDS)
     for name in options.tasks:
         for seed in SEEDS:
             for trainer in (options.trainer,) if options.trainer else (OURS, THEIRS):
@@ -220,10 +221,7 @@ def main() -> None:
                 if any(key.items() <= record.items() for record in records):
                     continue
                 found = train_ours(name, seed) if trainer == OURS else theirs_apart(name, seed, options.limit)
-                records.append({**key, **found})
-                RECORDS.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
-                sys.stdout.write(f"{records[-1]}\n")
-                sys.stdout.flush()
+                kept.add(RECORDS, records, {**key, **found})
     sys.stdout.write(table(records))
 
 

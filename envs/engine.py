@@ -60,11 +60,10 @@ class Readings:
         self.made: list[tuple[dict[Any, Any], Any]] = []
         self.shared: dict[Any, Any] = {}
 
-    def keep(self, where: dict[Any, Any], key: Any, value: Value) -> Value:
+    def keep(self, where: dict[Any, Any], key: Any, value: Any) -> None:
         """Stores a value under `key` until `forget`."""
         where[key] = value
         self.made.append((where, key))
-        return value
 
     def forget(self) -> None:
         """Removes all values: the state has changed."""

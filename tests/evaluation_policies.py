@@ -19,6 +19,8 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from physai.deploy.files import MANIFEST, canonical_json, describe, read_folder
+from physai.evaluate import Report
+from physai.evaluate.report import to_text
 from physai.export import export
 from physai.spec import PolicySpec
 from physai_envs import registry
@@ -139,3 +141,10 @@ def save_bundle(folder: Path, algorithm: str = "ppo") -> Path:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(data)
     return folder
+
+
+def document(report: Report) -> dict[str, Any]:
+    """What a report says, but for the time that it took."""
+    found = json.loads(to_text(report.to_dict()))
+    del found["timing"]
+    return dict(found)

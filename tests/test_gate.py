@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -13,26 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from evaluation_policies import one_sentence, save_bundle, save_zip
+from evaluation_policies import document, one_sentence, save_bundle, save_zip
 from evaluation_toys import TASK
 from gate_toys import CRASHES, FAULTY, HANGING, KILLED, NARROW, ONCE, RAISES, SLOW
 
 from physai.deploy.bundle import load_bundle
 from physai.errors import ConfigError, TaskError
-from physai.evaluate import Report, evaluate
+from physai.evaluate import evaluate
 from physai.evaluate.episodes import EpisodeRecord
 from physai.evaluate.gate import Gate
 from physai.evaluate.journal import journal_of
-from physai.evaluate.report import to_text
 from physai.evaluate.workers import Crew, Job, Play
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-def document(report: Report) -> dict[str, Any]:
-    found = json.loads(to_text(report.to_dict()))
-    del found["timing"]
-    return dict(found)
 
 
 @pytest.fixture(scope="module")

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from evaluation_policies import save_bundle
+from evaluation_policies import document, save_bundle
 from gate_toys import CRASHES, FAULTY, HANGING, RAISES
 
 from physai import cli
 from physai.errors import ConfigError
-from physai.evaluate import Report, evaluate
-from physai.evaluate.report import to_text
+from physai.evaluate import evaluate
 from physai.evaluate.workers import Job, Seat
 from physai.train.evaluators import Cluster, evaluators
 
 pytestmark = pytest.mark.ray
-
-
-def document(report: Report) -> dict[str, Any]:
-    found = json.loads(to_text(report.to_dict()))
-    del found["timing"]
-    return dict(found)
 
 
 @pytest.fixture(scope="module")

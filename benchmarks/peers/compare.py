@@ -1,7 +1,7 @@
 """Prints physai beside panda-gym, stable-baselines3 and RLlib, all on this machine and in turns. `make bench-peers`.
 
 Environments: control steps a second of CPU time on one core, moving at random on both sides. A control step of
-panda-gym is 20 x 2 ms with a call of the inverse kinematics, one of ours 12 x 1/240 s.
+panda-gym is 20 x 2 ms with a call of the inverse kinematics, one of ours 6 x 1/120 s.
 
 Trainers: environment steps a second of PPO on panda-gym's own PandaReach, all cores, equal batch, minibatch, epochs and
 network: stable-baselines3 with a SubprocVecEnv (a process a core), RLlib with an EnvRunner a core, physai with an actor

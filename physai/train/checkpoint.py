@@ -81,9 +81,7 @@ class CheckpointStore:
     def __init__(self, folder: str | Path | Storage, keep: int) -> None:
         self.storage, self.keep = Storage.at(folder), keep
         self.folder = place(self.storage)
-        self._whole: set[str] = (
-            set()
-        )  # digests of shared files that were written or read here, so they are as they were
+        self._whole: set[str] = set()  # digests of shared files that were written or read here: they are as they were
 
     def names(self) -> list[str]:
         """Names of all checkpoints, the newest first.
